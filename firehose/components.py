@@ -1,0 +1,146 @@
+"""What all exchangeable parts have in common: a config class that builds them, and where those classes are found.
+
+A component is one module: its config class (a pydantic model whose docstrings are the user's documentation) and its
+implementation beside it. The config class is registered as an entry point of the group of its kind, so that a plugin in
+another package is found the same way; importing the module must stay cheap, heavy libraries are imported by `build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from firehose.clock import Clock
+from firehose.errors import ConfigError
+from firehose.executors import Executor
+from firehose.filesystem import FileSystem
+from firehose.telemetry import Emitter
+from firehose.units import parse_bytes, parse_duration_ms
+
+if TYPE_CHECKING:
+    from firehose.aws import AwsClients
+    from firehose.protocols import Catalog
+
+#: A size in bytes; people write "64MiB".
+ByteSize = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    WithJsonSchema({"type": ["string", "integer"], "description": 'a size like "64MiB"', "examples": ["64MiB"]}),
+]
+
+#: A duration in milliseconds; people write "300s".
+DurationMs = Annotated[
+    int,
+    BeforeValidator(parse_duration_ms),
+    WithJsonSchema({"type": "string", "description": 'a duration like "300s"', "examples": ["300s", "24h"]}),
+]
+
+
+class Config(BaseModel):
+    """Base of every part of the configuration: unknown keys are errors, values never change, YAML keys are the aliases.
+
+    An attribute carries its unit (`timeout_ms`), its YAML key does not need to (`timeout: 60s`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class ComponentConfig(Config):
+    """Base of the config classes of exchangeable parts; each fixes `type` to its own word."""
+
+    type: str
+
+
+class FunctionConfig(Config):
+    """A local function with the AWS Lambda contract: `handler(event, context)` in a Python file."""
+
+    path: Path
+    """The Python file that holds the handler. Relative to the configuration file."""
+    handler: str = "handler"
+    """The name of the function in that file."""
+    timeout_ms: DurationMs = Field(60_000, alias="timeout")
+    """How long one invocation may take before its process is killed and the invocation counts as timed out."""
+    memory_bytes: ByteSize = Field(512 * 2**20, alias="memory", ge=64 * 2**20)
+    """How much memory one process of the function may take."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Environment variables the function sees, besides PATH, HOME, LANG, TZ and those that Lambda sets."""
+    concurrency: int = Field(1, ge=1, le=64)
+    """How many processes of the function may run at once."""
+
+
+class ConvertConfig(Config):
+    """Base of the config classes of columnar formats: JSON records become columns of a table of a catalog."""
+
+    format: str
+    """The format of the objects."""
+    catalog: str | None = None
+    """The catalog, by its name under `catalogs`; may be left out where there is only one."""
+    table: str = Field(pattern=r"^[^.\s]+\.[^.\s]+$")
+    """The table as `DATABASE.TABLE`."""
+    version: str = "LATEST"
+    """The version of the table; `LATEST` follows later versions."""
+
+
+class ObjectSinkConfig(ComponentConfig):
+    """Base of the config classes of sinks that hold objects under keys."""
+
+    prefix: str = Field("", max_length=1024)
+    """What keys begin with; `!{timestamp:...}` and `!{firehose:...}` expressions are evaluated."""
+    file_extension: str = Field("", pattern=r"^$|^\.[0-9a-z!\-_.*'()]+$", max_length=128)
+    """What keys end in, instead of the ending of the format and compression."""
+    time_zone: str = "UTC"
+    """The time zone of timestamp expressions, by its IANA name."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """Which stream a component is built for."""
+
+    uid: str
+    name: str
+    region: str = "us-east-1"
+    account: str = "000000000000"
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:firehose:{self.region}:{self.account}:deliverystream/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a component may use: everything that touches the world comes in through here."""
+
+    stream: StreamIdentity
+    clock: Clock
+    telemetry: Emitter
+    executor: Executor
+    files: FileSystem
+    data_dir: Path
+    aws: AwsClients
+    functions: Mapping[str, FunctionConfig]
+    catalogs: Mapping[str, Catalog]
+
+
+#: The kinds of components and the entry-point group of each.
+KINDS = ("sources", "transforms", "encoders", "compressors", "ciphers", "sinks", "catalogs")
+
+
+@cache
+def config_classes(kind: str) -> dict[str, type[Any]]:
+    """Return the config classes of one kind, by the word that selects them (`type`, or `format` for encoders).
+
+    Errors: ConfigError where two packages register the same word.
+    """
+    assert kind in KINDS
+    found: dict[str, type[Any]] = {}
+    for entry in entry_points(group=f"firehose.{kind}"):
+        if entry.name in found:
+            raise ConfigError(f"two packages register {kind} {entry.name!r}; uninstall one of them")
+        found[entry.name] = entry.load()
+    return dict(sorted(found.items()))

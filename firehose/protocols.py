@@ -1,0 +1,442 @@
+"""The contracts between the worker and everything that can be exchanged.
+
+Three rules keep them honest. Sync means CPU, async means waiting: only the worker hands CPU work to threads or
+processes. A component never retries, sleeps, logs success or holds a queue: it raises, and the worker decides. What a
+component cannot do to a row is a value (`FailedRows`), what it cannot do at all is an exception of `firehose.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from firehose.records import Batch, FailedRows, Outcome, RowSet, Span
+
+
+class Stage(StrEnum):
+    """Where a row failed: a bounded word for metrics and filters. `error_output_type` is Firehose's word for it."""
+
+    DECOMPRESS = "decompress"
+    TRANSFORM = "transform"
+    PARTITION = "partition"
+    CONVERT = "convert"
+
+    @property
+    def error_output_type(self) -> str:
+        return _ERROR_OUTPUT_TYPES[self]
+
+
+_ERROR_OUTPUT_TYPES = {
+    Stage.DECOMPRESS: "decompression-failed",
+    Stage.TRANSFORM: "processing-failed",
+    Stage.PARTITION: "metadata-extraction-failed",
+    Stage.CONVERT: "format-conversion-failed",
+}
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """This worker now owns `shard`. `created_ms`: shards are drained in this order where they follow one another."""
+
+    shard: str
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """This worker no longer owns `shard`: stop reading, commit nothing more."""
+
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read: every row of `span` that the shard holds is in `batch`. `is_caught_up`: nothing more waits behind."""
+
+    span: Span
+    batch: Batch
+    is_caught_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to read now. The shard is caught up."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The shard is closed and was read to its end: nothing will come any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What a shard holds beyond a position. `oldest_ms`: arrival of the oldest such row, None where there is none."""
+
+    rows: int
+    data_bytes: int
+    oldest_ms: int | None
+
+
+class Shard(Protocol):
+    """A sequence of rows that can be read again from any position until it is released."""
+
+    name: str
+
+    async def read(self, *, max_bytes: int, max_wait_ms: int) -> Read | Idle | End:
+        """Return the next rows, at least one and about `max_bytes` of payload, or Idle after `max_wait_ms`."""
+        ...
+
+    async def fetch(self, rows: RowSet) -> Batch:
+        """Return these rows as the producer sent them, ascending. Rows that cannot be read any more are left out."""
+        ...
+
+    async def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
+class Source(Protocol):
+    """Where rows come from: shards that appear, move and end."""
+
+    def events(self) -> AsyncIterator[Assigned | Revoked]:
+        """Yield what this worker owns, as it changes, until the source is closed."""
+        ...
+
+    async def open(self, shard: str, *, after: int) -> Shard:
+        """Open `shard` for reading behind the position `after` (-1: from its beginning)."""
+        ...
+
+    async def release(self, shard: str, position: int) -> None:
+        """Say that every row up to `position` is done, so that its space can be reclaimed."""
+        ...
+
+    async def lag(self, shard: str, position: int) -> Lag:
+        """Return what lies beyond `position`."""
+        ...
+
+    async def close(self) -> None:
+        """End `events`."""
+        ...
+
+
+# --- steps on rows ---------------------------------------------------------------------------------------------------
+
+
+class Transform(Protocol):
+    """Changes, drops or fails rows; may call out."""
+
+    async def apply(self, batch: Batch) -> Outcome:
+        """Return what became of every row. Raise only where nothing is known of any row."""
+        ...
+
+    async def close(self) -> None:
+        """Stop processes and connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Columns made from records, and the records that did not fit.
+
+    Shape: `columns` has a row for each JSON object of a good record, in order; `failed` holds the positions in the
+    batch of the records that failed, ascending, with a code and a message for each.
+    """
+
+    columns: pa.RecordBatch
+    failed: npt.NDArray[np.int64]
+    codes: Sequence[str]
+    messages: Sequence[str]
+    #: Units: how often something was visibly cut or ignored, by a bounded word (`unknown_key`, `cut_text`).
+    remarks: Mapping[str, int] = field(default_factory=dict)
+
+
+class Converter(Protocol):
+    """Turns a column of JSON records into typed columns. Sync: it is CPU."""
+
+    #: What the columns look like.
+    schema: pa.Schema
+    #: True where `convert` lets go of the GIL, so that a thread is enough; else the worker sends it to a process.
+    releases_gil: bool
+
+    def convert(self, data: pa.LargeBinaryArray) -> Converted:
+        """Return the columns and the failures. Never raises for what a record holds."""
+        ...
+
+
+# --- layers of an object ---------------------------------------------------------------------------------------------
+
+
+class Output(Protocol):
+    """Where bytes are written, layer on layer. Closing finishes this layer only; the one beneath stays open."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Take all of `data`; return its bytes."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left of this layer (a frame's end, a tag)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an encoder wrote. Units: `rows` of the file, which may be more than records went in."""
+
+    rows: int
+
+
+class RowWriter(Protocol):
+    """Writes one object's rows."""
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Append rows."""
+        ...
+
+    def close(self) -> Written:
+        """Finish the object; the output beneath stays open."""
+        ...
+
+
+class Encoder(Protocol):
+    """The object's format. Sync: it is CPU."""
+
+    #: The key's ending for this format, with its dot, or "".
+    extension: str
+    content_type: str
+
+    def open(self, out: Output, schema: pa.Schema) -> RowWriter:
+        """Return a writer of rows of `schema` into `out`."""
+        ...
+
+
+class Compressor(Protocol):
+    """The object's compression as a whole. Sync: it is CPU."""
+
+    #: The key's ending for this compression, with its dot, or "".
+    extension: str
+    #: The Content-Encoding header, or None.
+    content_encoding: str | None
+
+    def wrap(self, out: Output) -> Output:
+        """Return an output that compresses into `out`."""
+        ...
+
+    def unwrap(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the decompressed bytes of `chunks`. Errors: IntegrityError where they are damaged."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A key for one object. `metadata` is what the reader needs to find it again; the object carries it."""
+
+    plaintext: bytes = field(repr=False)
+    metadata: Mapping[str, str]
+
+
+class Cipher(Protocol):
+    """Encrypts objects before they leave this machine, outbox included."""
+
+    async def data_key(self) -> DataKey:
+        """Return a fresh key, wrapped by the master key. Errors: as the key service's."""
+        ...
+
+    def wrap(self, out: Output, key: DataKey) -> Output:
+        """Return an output that encrypts into `out`."""
+        ...
+
+    async def unwrap(self, body: Path, metadata: Mapping[str, str], out: Output) -> None:
+        """Decrypt the file `body` into `out`, releasing nothing before the tag was verified. Errors: IntegrityError."""
+        ...
+
+
+# --- sinks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One finished object on its way. Its bytes lie in `path` from `offset` on, `body_bytes` of them.
+
+    Every attempt sends the same bytes under the same key.
+    """
+
+    key: str
+    path: Path
+    offset: int
+    body_bytes: int
+    #: SHA-256 of the bytes, as hex.
+    checksum: str
+    rows: RowSet
+    content_type: str = "application/octet-stream"
+    content_encoding: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a sink did: every row of the delivery is in one of the three. `existed`: it stood there already."""
+
+    delivered: RowSet
+    failed: tuple[FailedRows, ...] = ()
+    retry: RowSet = field(default_factory=RowSet)
+    existed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says of an object. `checksum`: our SHA-256 as it was sent along, None where it was not ours."""
+
+    key: str
+    body_bytes: int
+    modified_ms: int
+    checksum: str | None
+    content_encoding: str | None
+    metadata: Mapping[str, str]
+
+
+class Sink(Protocol):
+    """Where finished objects go."""
+
+    #: The sink as people name it: `s3://bucket`, `file:///folder`. Never with credentials.
+    url: str
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Create the object where it does not exist yet. One that stands there with our checksum counts as delivered.
+
+        Errors: ConflictError where another object stands under the key; any other error means that nothing is known.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return if the sink can be reached and written to. Errors: what is wrong, for people."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+class ObjectReader(Protocol):
+    """A sink whose objects can be read back: what `cat`, `replay` and `audit` use."""
+
+    async def stat(self, key: str) -> ObjectInfo:
+        """Return what the store says of the object. Errors: NotFoundError."""
+        ...
+
+    def open(self, key: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read the object's bytes as they are stored, chunk by chunk. Errors: NotFoundError."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects whose keys begin with `prefix`, ascending by key; metadata may be missing."""
+        ...
+
+
+# --- catalogs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """A table of a catalog at one version. Columns are (name, Hive type) in order; types as Hive writes them."""
+
+    database: str
+    table: str
+    version: str
+    columns: tuple[tuple[str, str], ...]
+
+
+class Catalog(Protocol):
+    """Where tables are described."""
+
+    async def table_schema(self, database: str, table: str, version: str = "LATEST") -> TableSchema:
+        """Return the table at `version`. Errors: NotFoundError, InvalidError, UnavailableError."""
+        ...
+
+
+# --- state -----------------------------------------------------------------------------------------------------------
+
+
+class Term(StrEnum):
+    """The terms of the account: accepted + created = the sum of the others, per stream and hour of acceptance."""
+
+    ACCEPTED = "accepted"
+    CREATED = "created"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DROPPED = "dropped"
+    DUPLICATE = "duplicate"
+    EXPIRED = "expired"
+    DISCARDED = "discarded"
+    UNREADABLE = "unreadable"
+    REPLAYED = "replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """A delivery stream as the state knows it. `uid` is random per creation; a stream made anew is another one."""
+
+    uid: str
+    name: str
+    #: `config` for streams from YAML, `api` for those made by CreateDeliveryStream.
+    origin: str
+    #: The definition as JSON: of the YAML model, or the members of the API call.
+    definition: str
+    version: int
+    created_ms: int
+    updated_ms: int | None = None
+    is_paused: bool = False
+    #: The stream is no longer defined: its backlog is delivered to the end, then it goes.
+    is_orphaned: bool = False
+    #: DeleteDeliveryStream was called: its backlog is discarded, and counted.
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An object that is finished in the outbox and may have been sent. Saved before the first byte leaves."""
+
+    stream: str
+    outlet: str
+    key: str
+    rows: RowSet
+    #: The account's term for the rows once the object is delivered: delivered, or failed for the error output.
+    term: Term
+    #: Which outlets the rows are done for then.
+    settles: tuple[str, ...]
+    path: str
+    offset: int
+    body_bytes: int
+    checksum: str
+    attempt: int
+    created_ms: int
+    oldest_ms: int
+    #: Rows by hour of acceptance.
+    hours: Mapping[int, int]
+    #: Rows by (stage, code), for the error output.
+    failures: Mapping[str, int] = field(default_factory=dict)
+    #: Bytes of the rows as the producer sent them, rows of the file, encoder, schema version: what a manifest tells.
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+    content_type: str = "application/octet-stream"
+    content_encoding: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The rows of one shard that are done for one outlet: all up to `position`, and `beyond` it."""
+
+    shard: str
+    outlet: str
+    position: int
+    beyond: RowSet

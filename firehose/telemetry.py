@@ -1,0 +1,139 @@
+"""What happens is told once: each event is one dataclass, and emitting it writes both its log line and its metrics.
+
+An event class says what it is in its docstring, carries its fields with their units, and names the metrics it moves.
+Metric labels are bounded: stream, outlet, stage, code; never a key, a record or a message. Nothing is emitted per
+record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LOGGER = logging.getLogger("firehose")
+
+Metric = Counter | Gauge | Histogram
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Event:
+    """Base of all events. `level` follows consequence: ERROR means data is at stake or somebody must act."""
+
+    level: ClassVar[int] = logging.INFO
+
+    def measure(self, metrics: Metrics) -> None:
+        """Move the metrics this event stands for. Default: none."""
+
+
+class Emitter(Protocol):
+    """Where events go."""
+
+    def emit(self, event: Event) -> None:
+        """Write the event's log line and move its metrics."""
+        ...
+
+
+class Metrics:
+    """All metrics of one process, made on first use so that each event class can declare its own beside itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._known: dict[str, Metric] = {}
+
+    def count(self, name: str, help_text: str, amount: float = 1, **labels: str) -> None:
+        """Add `amount` to the counter `name`."""
+        self._metric(Counter, name, help_text, labels).inc(amount)
+
+    def gauge(self, name: str, help_text: str, value: float, **labels: str) -> None:
+        """Set the gauge `name`."""
+        self._metric(Gauge, name, help_text, labels).set(value)
+
+    def observe(self, name: str, help_text: str, value: float, **labels: str) -> None:
+        """Put `value` into the histogram `name`."""
+        self._metric(Histogram, name, help_text, labels).observe(value)
+
+    def _metric(self, kind: type[M], name: str, help_text: str, labels: dict[str, str]) -> M:
+        metric = self._known.get(name)
+        if metric is None:
+            metric = kind(f"firehose_{name}", help_text, tuple(labels), registry=self.registry)
+            self._known[name] = metric
+        assert isinstance(metric, kind)
+        return metric.labels(**labels) if labels else metric
+
+
+class Telemetry:
+    """Emits events as structured log lines and metrics."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
+
+    def emit(self, event: Event) -> None:
+        event.measure(self.metrics)
+        if LOGGER.isEnabledFor(event.level):
+            LOGGER.log(event.level, _words(type(event).__name__), extra={"event": event})
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, then the event's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        line |= _fields(record)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class PlainLines(logging.Formatter):
+    """The same for people at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
+        text = f"{moment} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    event = getattr(record, "event", None)
+    return (
+        {f.name: getattr(event, f.name) for f in dataclasses.fields(event)} if dataclasses.is_dataclass(event) else {}
+    )
+
+
+def configure_logging(*, level: str, style: str) -> None:
+    """Send log lines to stderr. `style`: `json` for machines, `plain` for people."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if style == "json" else PlainLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    LOGGER.setLevel(level.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class UnexpectedError(Event):
+    """A bug of ours was caught where it could do no harm. Please report it."""
+
+    level: ClassVar[int] = logging.ERROR
+    where: str
+    error: str
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("unexpected_errors_total", "Bugs of the service itself, caught.", where=self.where)
