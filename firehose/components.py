@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from firehose.clock import Clock
 from firehose.errors import ConfigError
@@ -25,6 +25,7 @@ from firehose.units import parse_bytes, parse_duration_ms
 
 if TYPE_CHECKING:
     from firehose.aws import AwsClients
+    from firehose.log import IngestLog
     from firehose.protocols import Catalog
 
 #: A size in bytes; people write "64MiB".
@@ -57,6 +58,62 @@ class ComponentConfig(Config):
     type: str
 
 
+#: The kinds of components and the entry-point group of each.
+KINDS = ("sources", "transforms", "converters", "encoders", "compressors", "ciphers", "sinks", "catalogs")
+
+
+@cache
+def config_classes(kind: str) -> dict[str, type[Any]]:
+    """Return the config classes of one kind, by the word that selects them (`type`, or `format` for encoders).
+
+    Errors: ConfigError where two packages register the same word.
+    """
+    assert kind in KINDS
+    found: dict[str, type[Any]] = {}
+    for entry in entry_points(group=f"firehose.{kind}"):
+        if entry.name in found:
+            raise ConfigError(f"two packages register {kind} {entry.name!r}; uninstall one of them")
+        found[entry.name] = entry.load()
+    return dict(sorted(found.items()))
+
+
+def one_of(kind: str, selector: str = "type") -> Any:
+    """Return the type "any registered component of this kind", told apart by its word under `selector`.
+
+    A bare word stands for a component without options: `compression: gzip` is `compression: {type: gzip}`.
+    """
+
+    def select(value: Any) -> Any:
+        return value.get(selector) if isinstance(value, Mapping) else getattr(value, selector, value)
+
+    def spell_out(value: Any) -> Any:
+        return {selector: value} if isinstance(value, str) else value
+
+    members = tuple(Annotated[each, Tag(name)] for name, each in config_classes(kind).items())
+    return Annotated[Union[members], Discriminator(select), BeforeValidator(spell_out)]  # noqa: UP007 - built at run time
+
+
+if TYPE_CHECKING:
+    DeserializerConfig = ComponentConfig
+else:
+    DeserializerConfig = one_of("converters")
+
+
+class ConvertConfig(Config):
+    """Base of the config classes of columnar formats: JSON records become columns of a table of a catalog."""
+
+    format: str
+    """The format of the objects."""
+    catalog: str | None = None
+    """The catalog, by its name under `catalogs`; may be left out where there is only one."""
+    table: str = Field(pattern=r"^[^.\s]+\.[^.\s]+$")
+    """The table as `DATABASE.TABLE`."""
+    version: str = "LATEST"
+    """The version of the table; `LATEST` follows later versions."""
+    deserializer: DeserializerConfig = Field(default_factory=lambda: {"type": "openx"}, validate_default=True)
+    """How JSON is read."""
+
+
 class FunctionConfig(Config):
     """A local function with the AWS Lambda contract: `handler(event, context)` in a Python file."""
 
@@ -72,19 +129,6 @@ class FunctionConfig(Config):
     """Environment variables the function sees, besides PATH, HOME, LANG, TZ and those that Lambda sets."""
     concurrency: int = Field(1, ge=1, le=64)
     """How many processes of the function may run at once."""
-
-
-class ConvertConfig(Config):
-    """Base of the config classes of columnar formats: JSON records become columns of a table of a catalog."""
-
-    format: str
-    """The format of the objects."""
-    catalog: str | None = None
-    """The catalog, by its name under `catalogs`; may be left out where there is only one."""
-    table: str = Field(pattern=r"^[^.\s]+\.[^.\s]+$")
-    """The table as `DATABASE.TABLE`."""
-    version: str = "LATEST"
-    """The version of the table; `LATEST` follows later versions."""
 
 
 class ObjectSinkConfig(ComponentConfig):
@@ -113,34 +157,24 @@ class StreamIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildContext:
-    """What a component may use: everything that touches the world comes in through here."""
+class Environment:
+    """Everything that touches the world comes in through here."""
 
-    stream: StreamIdentity
     clock: Clock
     telemetry: Emitter
+    #: For calls that block or release the GIL.
     executor: Executor
     files: FileSystem
     data_dir: Path
     aws: AwsClients
+    log: IngestLog
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a component of one stream is built with: `config.build(context)`. Catalogs take the environment alone."""
+
+    environment: Environment
+    stream: StreamIdentity
     functions: Mapping[str, FunctionConfig]
     catalogs: Mapping[str, Catalog]
-
-
-#: The kinds of components and the entry-point group of each.
-KINDS = ("sources", "transforms", "encoders", "compressors", "ciphers", "sinks", "catalogs")
-
-
-@cache
-def config_classes(kind: str) -> dict[str, type[Any]]:
-    """Return the config classes of one kind, by the word that selects them (`type`, or `format` for encoders).
-
-    Errors: ConfigError where two packages register the same word.
-    """
-    assert kind in KINDS
-    found: dict[str, type[Any]] = {}
-    for entry in entry_points(group=f"firehose.{kind}"):
-        if entry.name in found:
-            raise ConfigError(f"two packages register {kind} {entry.name!r}; uninstall one of them")
-        found[entry.name] = entry.load()
-    return dict(sorted(found.items()))

@@ -67,6 +67,8 @@ class Read:
     span: Span
     batch: Batch
     is_caught_up: bool
+    #: Rows of the span that can never be read again (damaged on disk), by hour of acceptance.
+    unreadable: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

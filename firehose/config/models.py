@@ -1,0 +1,141 @@
+"""The models of the configuration. Attribute docstrings are the user's documentation; YAML keys are the aliases."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from firehose.components import (
+    ByteSize,
+    ComponentConfig,
+    Config,
+    ConvertConfig,
+    DurationMs,
+    FunctionConfig,
+    ObjectSinkConfig,
+    one_of,
+)
+
+#: What a delivery stream may be called, as in the Firehose API.
+STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+
+
+if TYPE_CHECKING:
+    SourceConfig = ComponentConfig
+    TransformConfig = ComponentConfig
+    CompressorConfig = ComponentConfig
+    CipherConfig = ComponentConfig
+    SinkConfig = ObjectSinkConfig
+    CatalogConfig = ComponentConfig
+    AnyConvertConfig = ConvertConfig
+else:
+    SourceConfig = one_of("sources")
+    TransformConfig = one_of("transforms")
+    CompressorConfig = one_of("compressors")
+    CipherConfig = one_of("ciphers")
+    SinkConfig = one_of("sinks")
+    CatalogConfig = one_of("catalogs")
+    AnyConvertConfig = one_of("encoders", "format")
+
+
+class BufferConfig(Config):
+    """When buffered rows become an object: whichever comes first."""
+
+    max_bytes: ByteSize | None = Field(None, alias="size", ge=1, le=2**30)
+    """The bytes of records, before compression. Default: 5MiB, or 128MiB with `convert`."""
+    max_age_ms: DurationMs = Field(300_000, alias="interval", ge=0, le=900_000)
+    """How long the first record may wait."""
+
+
+class FailedConfig(Config):
+    """Where records go that could not be delivered, one JSON line each with the reason and the original bytes."""
+
+    prefix: str = Field("failed/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/", max_length=1024)
+    """What the keys of failed records begin with; must hold `!{firehose:error-output-type}` if it has expressions."""
+    buffer: BufferConfig | None = None
+    """Default: the stream's own."""
+    sink: SinkConfig | None = None
+    """Default: the stream's own."""
+
+
+class StreamConfig(Config):
+    """One delivery stream: what comes in, what is done to it, where it goes."""
+
+    source: SourceConfig = Field(default_factory=lambda: {"type": "direct_put"}, validate_default=True)
+    """Where records come from."""
+    transforms: tuple[TransformConfig, ...] = ()
+    """What is done to records, in this order."""
+    convert: AnyConvertConfig | None = None
+    """Turn JSON records into columns of a table."""
+    delimiter: Literal["newline", "none"] = "newline"
+    """What stands between records that are not converted: a newline unless the record ends in one, or nothing."""
+    buffer: BufferConfig = BufferConfig()
+    """When an object is closed."""
+    compression: CompressorConfig = Field(default_factory=lambda: "none", validate_default=True)
+    """The compression of the whole object; formats made by `convert` compress inside."""
+    encryption: CipherConfig | None = None
+    """Encryption before the object leaves this machine. What the store does itself is an option of the sink."""
+    sink: SinkConfig
+    """Where objects go."""
+    failed: FailedConfig = FailedConfig()
+    """Where failed records go."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Free words about the stream."""
+
+
+class CredentialConfig(Config):
+    """One key that producers sign with."""
+
+    access_key_id: str
+    secret_access_key: SecretStr
+
+
+class ServerConfig(Config):
+    """The service itself. Command line options override these."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on. Anything but loopback needs `credentials`."""
+    port: int = Field(4573, ge=0, le=65535)
+    """The port to listen on; 0 takes a free one."""
+    data_dir: Path = Path(".firehose")
+    """Where everything durable lies. Relative to the configuration file."""
+    region: str = "us-east-1"
+    """The region in ARNs, and of AWS calls where nothing else says one."""
+    account: str = Field("000000000000", pattern=r"^\d{12}$")
+    """The account id in ARNs."""
+    credentials: tuple[CredentialConfig, ...] = ()
+    """Keys that producers must sign with (SigV4). None: any signature is accepted, on loopback only."""
+    memory_bytes: ByteSize = Field(256 * 2**20, alias="memory", ge=16 * 2**20)
+    """How many bytes of rows all streams together may hold in memory; beyond it they spill to disk."""
+    log_quota_bytes: ByteSize = Field(10 * 2**30, alias="log_quota", ge=2**20)
+    """How large the ingest log may grow before producers are throttled. Nothing undelivered is ever deleted for it."""
+    failed_quota_bytes: ByteSize = Field(2**30, alias="failed_quota", ge=2**20)
+    """How many bytes of failed records may wait on disk for an unreachable error output."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much is logged."""
+    log_style: Literal["json", "plain"] = "json"
+    """`json`: one object a line, for machines; `plain`: for people."""
+
+
+class Configuration(Config):
+    """Everything the files say together."""
+
+    server: ServerConfig = ServerConfig()
+    """The service itself."""
+    functions: dict[str, FunctionConfig] = Field(default_factory=dict)
+    """Local functions, by name."""
+    catalogs: dict[str, CatalogConfig] = Field(default_factory=dict)
+    """Catalogs of tables, by name."""
+    streams: dict[str, StreamConfig] = Field(default_factory=dict)
+    """Delivery streams, by name."""
+
+    @field_validator("streams")
+    @classmethod
+    def _names(cls, streams: dict[str, StreamConfig]) -> dict[str, StreamConfig]:
+        for name in streams:
+            if not STREAM_NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: a stream name has 1 to 64 letters, digits, '_', '.' or '-'")
+        return streams
