@@ -1,4 +1,4 @@
-"""Columns of records: the only module that calls `pyarrow.compute`, so that there is one place to make it faster.
+"""Columns of records, handled whole. Whoever needs more of Arrow's kernels adds it here, so that there is one place.
 
 A column of records is always `large_binary`: 64-bit offsets, because one slab may hold more than 2 GiB.
 """
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -45,7 +44,7 @@ def offsets_of(column: pa.LargeBinaryArray) -> Ints:
     if not len(column):
         return np.zeros(1, np.int64)
     raw: Ints = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
-    relative: Ints = np.subtract(raw, raw[0])
+    relative: Ints = raw - raw[0]
     return relative
 
 
@@ -85,11 +84,3 @@ def concat(pieces: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatc
     if not pieces:
         return pa.RecordBatch.from_pylist([], schema=schema)
     return pa.concat_batches(pieces)
-
-
-def starts_with_any(column: pa.Array, prefixes: Sequence[str]) -> Mask:
-    """Return for each text whether it begins with one of `prefixes`. NULL: false."""
-    found = np.zeros(len(column), np.bool_)
-    for prefix in prefixes:
-        found |= pc.fill_null(pc.starts_with(column, prefix), False).to_numpy(zero_copy_only=False)
-    return found

@@ -17,11 +17,13 @@ class ByteBudget:
         assert limit_bytes > 0
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        #: Set when somebody has to wait: holders that can spill to disk should do so now, and clear it.
+        self.contended = asyncio.Event()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def is_contended(self) -> bool:
-        """True while somebody waits: holders that can spill to disk should do so now."""
+        """True while somebody waits."""
         return bool(self._waiting)
 
     def try_take(self, amount_bytes: int) -> bool:
@@ -38,6 +40,7 @@ class ByteBudget:
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((amount_bytes, granted))
+        self.contended.set()
         try:
             await granted
         except asyncio.CancelledError:
@@ -47,6 +50,10 @@ class ByteBudget:
                 self._waiting.remove((amount_bytes, granted))
                 self._grant()
             raise
+
+    def overdraw(self, amount_bytes: int) -> None:
+        """Take bytes that exist already, free or not: what a transform answered cannot be unanswered."""
+        self.used_bytes += amount_bytes
 
     def give(self, amount_bytes: int) -> None:
         """Give bytes back."""

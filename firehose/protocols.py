@@ -78,7 +78,9 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The shard is closed and was read to its end: nothing will come any more."""
+    """The shard is closed and was read to its end, the sequence `last` (-1: it never held a row)."""
+
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,10 @@ class Shard(Protocol):
         """Return the next rows, at least one and about `max_bytes` of payload, or Idle after `max_wait_ms`."""
         ...
 
+    async def wait(self, max_wait_ms: int) -> bool:
+        """Return true as soon as `read` has rows or an end to tell, so that memory is taken only then; or false."""
+        ...
+
     async def fetch(self, rows: RowSet) -> Batch:
         """Return these rows as the producer sent them, ascending. Rows that cannot be read any more are left out."""
         ...
@@ -113,6 +119,10 @@ class Source(Protocol):
 
     def events(self) -> AsyncIterator[Assigned | Revoked]:
         """Yield what this worker owns, as it changes, until the source is closed."""
+        ...
+
+    async def shards(self) -> list[str]:
+        """Return the names of all shards that exist now, whoever owns them."""
         ...
 
     async def open(self, shard: str, *, after: int) -> Shard:
@@ -442,3 +452,176 @@ class Done:
     outlet: str
     position: int
     beyond: RowSet
+
+
+@dataclass(frozen=True, slots=True)
+class PutStream:
+    """Create the stream, or change what is known of it."""
+
+    record: StreamRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveStream:
+    """Forget the stream's progress and intents. Its account and manifests stay: they are history."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveIntents:
+    """Save intents; one with the same stream, outlet and key is replaced (its next attempt)."""
+
+    intents: tuple[Intent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishIntent:
+    """The object stands: the intent becomes its manifest. `rows`: those it holds after all, where they are fewer."""
+
+    intent: Intent
+    finished_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropIntent:
+    """The object will never be sent: its rows expired, were discarded, or are sent by another intent."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class SaveDone:
+    """Save what is done of one shard for one outlet. `chunks`: the changed pieces of the rows beyond, None: gone."""
+
+    stream: str
+    shard: str
+    outlet: str
+    position: int
+    chunks: Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetShard:
+    """The shard was read and delivered to its end: nothing of it will come again."""
+
+    stream: str
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddToAccount:
+    """Add rows to one term of one outlet's account, by hour of acceptance; negative numbers take away."""
+
+    stream: str
+    outlet: str
+    term: Term
+    hours: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BankSegment:
+    """Add a log segment's accepted rows to the accounts, once for each segment name."""
+
+    segment: str
+    accepted: Mapping[str, Mapping[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SaveReplay:
+    """Say that `rows` (of the error output) are about to enter the log again as the put `token`."""
+
+    stream: str
+    token: str
+    rows: RowSet
+    hours: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReplay:
+    """The put `token` is in the log (`entered`), so its rows are replayed for good; or it never was and they are not."""
+
+    stream: str
+    token: str
+    entered: bool
+
+
+Change = (
+    PutStream
+    | RemoveStream
+    | SaveIntents
+    | FinishIntent
+    | DropIntent
+    | SaveDone
+    | ForgetShard
+    | AddToAccount
+    | BankSegment
+    | SaveReplay
+    | FinishReplay
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What a worker finds when it starts."""
+
+    done: tuple[Done, ...]
+    intents: tuple[Intent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """So many rows of one stream and outlet, accepted in one hour, ended as `term`."""
+
+    stream: str
+    outlet: str
+    hour: int
+    term: Term
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is known of a delivered object: its intent, and when it stood."""
+
+    intent: Intent
+    finished_ms: int
+
+
+class StateStore(Protocol):
+    """Positions, done rows, intents, manifests, accounts and stream definitions.
+
+    `apply` is all or nothing and durable; it is refused with StaleEpochError once another worker has opened the state.
+    """
+
+    async def apply(self, *changes: Change) -> None:
+        """Make all `changes`, in order, in one transaction."""
+        ...
+
+    async def streams(self) -> list[StreamRecord]:
+        """Return all streams, by name."""
+        ...
+
+    async def load(self, stream: str) -> StreamState:
+        """Return what is done and what is under way."""
+        ...
+
+    async def account(self) -> list[AccountRow]:
+        """Return all accounts as they stand in one snapshot."""
+        ...
+
+    async def manifests(self, stream: str, outlet: str, *, since_ms: int = 0) -> list[Manifest]:
+        """Return the delivered objects of an outlet whose newest row is not older than `since_ms`, oldest first."""
+        ...
+
+    async def banked_segments(self) -> set[str]:
+        """Return the names of the log segments that were banked."""
+        ...
+
+    async def replays(self, stream: str) -> tuple[RowSet, list[SaveReplay]]:
+        """Return the rows that were replayed for good, and the replays whose end is not known."""
+        ...
+
+    async def close(self) -> None:
+        """Close the state."""
+        ...

@@ -174,6 +174,13 @@ class RowSet:
         return found
 
     @classmethod
+    def of_bitmap(cls, shard: str, rows: BitMap64) -> RowSet:
+        """Return the whole rows of `shard` in `rows`, which must not be changed afterwards."""
+        found = cls()
+        found._whole[shard] = rows
+        return found
+
+    @classmethod
     def of_range(cls, shard: str, first: int, last: int) -> RowSet:
         """Return the whole rows of `shard` from `first` to `last`, both included."""
         found = cls()
@@ -336,6 +343,10 @@ class FailedRows:
     @property
     def nbytes(self) -> int:
         return int(self.rows.nbytes)
+
+    def slice(self, start: int, length: int | None = None) -> FailedRows:
+        """Return `length` rows from `start` on, without a copy."""
+        return FailedRows(self.shard, self.stage, self.rows.slice(start, length), self.changed)
 
     def batch(self) -> Batch:
         """Return the rows without their reasons."""

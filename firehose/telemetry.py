@@ -48,15 +48,15 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._known: dict[str, Metric] = {}
 
-    def count(self, name: str, help_text: str, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, help_text: str, amount: float = 1, /, **labels: str) -> None:
         """Add `amount` to the counter `name`."""
         self._metric(Counter, name, help_text, labels).inc(amount)
 
-    def gauge(self, name: str, help_text: str, value: float, **labels: str) -> None:
+    def gauge(self, name: str, help_text: str, value: float, /, **labels: str) -> None:
         """Set the gauge `name`."""
         self._metric(Gauge, name, help_text, labels).set(value)
 
-    def observe(self, name: str, help_text: str, value: float, **labels: str) -> None:
+    def observe(self, name: str, help_text: str, value: float, /, **labels: str) -> None:
         """Put `value` into the histogram `name`."""
         self._metric(Histogram, name, help_text, labels).observe(value)
 

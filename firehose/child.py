@@ -1,0 +1,151 @@
+"""The other end of `firehose.processes`: what runs inside a child process.
+
+Started as `python -m firehose.child module:factory descriptor`; only the standard library is imported here, so that a
+child starts in tens of milliseconds. The descriptor is a socket; stdout and stderr are free for the code that runs.
+A frame is its length, a status and its body. The parent sends the setup and then requests, one at a time; each is
+answered with one frame, the setup with an empty one once the factory is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from types import FrameType, TracebackType
+from typing import Any, BinaryIO
+
+#: Before each body: its bytes and its status.
+HEADER = struct.Struct("!QB")
+
+#: The body is what the code returned.
+RETURNED = 0
+#: The body is JSON: type, message and traceback of what the code raised.
+RAISED = 1
+
+#: Characters of a traceback that are reported: its end says most.
+TRACEBACK_CHARACTERS = 8_192
+#: Characters of a message that are reported.
+MESSAGE_CHARACTERS = 2_048
+
+_PR_SET_PDEATHSIG = 1
+_OUT_OF_MEMORY = b'{"type": "MemoryError", "message": "", "traceback": ""}'
+
+Handler = Callable[[bytes], bytes]
+Factory = Callable[[Mapping[str, Any]], Handler]
+
+
+def main() -> None:
+    """Serve the parent until it closes the socket or dies."""
+    target, descriptor = sys.argv[1], int(sys.argv[2])
+    _leave_endings_to_the_parent()
+    os.set_inheritable(descriptor, False)
+    # A duplicate: the descriptor itself stays open to the very end, so that the parent then learns how it ended.
+    channel = socket.socket(fileno=os.dup(descriptor))
+    frames = channel.makefile("rb")
+    setup = json.loads(_receive(frames) or b"{}")
+    if setup["memory_bytes"] is not None:
+        limit_memory(setup["memory_bytes"])
+    try:
+        handle = load(target)(setup["setup"])
+    except Exception as error:  # noqa: BLE001 - whatever the code raises is the parent's to report
+        _send(channel, RAISED, describe(error))
+        return
+    _send(channel, RETURNED, b"")
+    while (request := _receive(frames)) is not None:
+        try:
+            status, body = RETURNED, handle(request)
+        except Exception as error:  # noqa: BLE001 - as above
+            status, body = RAISED, describe(error)
+        del request
+        _send(channel, status, body)
+
+
+def load(target: str) -> Factory:
+    """Return the factory that `module:name` names."""
+    module, _, name = target.partition(":")
+    factory: Factory = getattr(importlib.import_module(module), name)
+    return factory
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Let allocations beyond `memory_bytes` fail.
+
+    RLIMIT_DATA counts what may be written to (heap, stacks, private mappings). RLIMIT_AS would count mapped libraries
+    and reserved addresses too: importing pandas takes 146 MB of the one and 365 MB of the other.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
+def describe(error: BaseException) -> bytes:
+    """Return what `error` says, as JSON; its traceback begins in the code that was run, not in ours."""
+    try:
+        return json.dumps(
+            {
+                "type": type(error).__name__,
+                "message": _message(error)[:MESSAGE_CHARACTERS],
+                "traceback": _traceback(error)[-TRACEBACK_CHARACTERS:],
+            }
+        ).encode()
+    except MemoryError:
+        return _OUT_OF_MEMORY
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):  # its text does not name the file
+        return f"{error.msg} ({error.filename}, line {error.lineno})"
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception of theirs may fail to describe itself
+        return "(its text could not be had)"
+
+
+def _traceback(error: BaseException) -> str:
+    found: TracebackType | None = error.__traceback__
+    while found is not None and _is_ours(found.tb_frame):
+        found = found.tb_next
+    return "".join(traceback.format_exception(type(error), error, found or error.__traceback__))
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return name == "__main__" or name.partition(".")[0] in {"firehose", "importlib"}
+
+
+def _leave_endings_to_the_parent() -> None:
+    # A terminal or a supervisor signals the whole group of processes; the parent decides what that means for us.
+    # Handlers, not SIG_IGN: ignored signals would stay ignored in programs that the code starts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _do_nothing)
+    if sys.platform == "linux":  # elsewhere the end of the socket's stream tells, once the code has returned
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _receive(frames: BinaryIO) -> bytes | None:
+    header = frames.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    body_bytes, _ = HEADER.unpack(header)
+    body = frames.read(body_bytes)
+    return body if len(body) == body_bytes else None
+
+
+def _send(channel: socket.socket, status: int, body: bytes) -> None:
+    channel.sendall(HEADER.pack(len(body), status))
+    channel.sendall(body)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # threads that the code left running must not keep the process

@@ -1,0 +1,144 @@
+"""Rows waiting to become objects: one cell per outlet and group. No I/O here, and time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from firehose import arrow
+from firehose.records import Batch, FailedRows, RowSet, hours_of
+
+#: What a cell costs besides its rows: the objects that hold it, measured with empty cells (0.9 KiB), rounded up.
+CELL_OVERHEAD_BYTES = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """When a cell is due, whichever comes first. `max_bytes` counts payloads, before conversion and compression."""
+
+    max_bytes: int
+    max_age_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """Rows that will become one object. `group` tells cells of one outlet apart: the error output's type, or ""."""
+
+    outlet: str
+    group: str
+    opened_ms: int
+    pieces: list[Batch | FailedRows | SpilledPieces] = field(default_factory=list)
+    rows: RowSet = field(default_factory=RowSet)
+    hours: dict[int, int] = field(default_factory=dict)
+    oldest_ms: int = 2**63 - 1
+    data_bytes: int = 0
+    #: What the pieces in memory hold of the process's budget.
+    held_bytes: int = CELL_OVERHEAD_BYTES
+
+    def add(self, piece: Batch | FailedRows) -> None:
+        """Append rows."""
+        batch = piece if isinstance(piece, Batch) else piece.batch()
+        arrival_ms = batch.arrival_ms
+        self.pieces.append(piece)
+        self.rows.add(batch.shard, batch.sequence, batch.sub_sequence)
+        for hour, count in hours_of(arrival_ms).items():
+            self.hours[hour] = self.hours.get(hour, 0) + count
+        self.oldest_ms = min(self.oldest_ms, int(arrival_ms.min()))
+        self.data_bytes += batch.data_bytes
+        self.held_bytes += piece.nbytes
+
+    def due_ms(self, hints: Hints, *, is_caught_up: bool) -> int:
+        """Return when the cell is due by age: from its oldest arrival, so that restarts do not postpone it for ever;
+        but while the source is behind, from its opening, so that a backlog does not crumble into small objects."""
+        return (self.oldest_ms if is_caught_up else self.opened_ms) + hints.max_age_ms
+
+
+@dataclass(frozen=True, slots=True)
+class SpilledPieces:
+    """Pieces that wait on disk instead of in memory: an Arrow IPC file per piece, in order."""
+
+    paths: tuple[str, ...]
+
+
+class Buffer:
+    """The cells of one stream. Cells that reached their size are closed and wait to be taken."""
+
+    def __init__(self, hints: dict[str, Hints]) -> None:
+        self._hints = hints
+        self._open: dict[tuple[str, str], Cell] = {}
+        self._full: list[Cell] = []
+
+    def add(self, outlet: str, group: str, piece: Batch | FailedRows, *, now_ms: int) -> int:
+        """Put rows into their cell, splitting them where it reaches its size. Returns the bytes now held more."""
+        held_before, max_bytes = self.held_bytes, self._hints[outlet].max_bytes
+        for part in _split(piece, self._room(outlet, group), max_bytes):
+            cell = self._open.setdefault((outlet, group), Cell(outlet, group, now_ms))
+            cell.add(part)
+            if cell.data_bytes >= max_bytes:
+                self._full.append(self._open.pop((outlet, group)))
+        return self.held_bytes - held_before
+
+    def _room(self, outlet: str, group: str) -> int:
+        cell = self._open.get((outlet, group))
+        return self._hints[outlet].max_bytes - (cell.data_bytes if cell else 0)
+
+    def take_due(self, outlet: str, *, now_ms: int, is_caught_up: bool, most: int) -> list[Cell]:
+        """Remove and return at most `most` cells of the outlet that are due: full ones first, then the oldest."""
+        hints = self._hints[outlet]
+        due = [cell for cell in self._full if cell.outlet == outlet]
+        aged = [
+            cell
+            for cell in self._open.values()
+            if cell.outlet == outlet and cell.due_ms(hints, is_caught_up=is_caught_up) <= now_ms
+        ]
+        taken = (due + sorted(aged, key=lambda cell: cell.oldest_ms))[:most]
+        for cell in taken:
+            if self._open.get((cell.outlet, cell.group)) is cell:
+                del self._open[cell.outlet, cell.group]
+            else:
+                self._full.remove(cell)
+        return taken
+
+    def close_all(self) -> None:
+        """Make every cell due now: a flush."""
+        self._full += self._open.values()
+        self._open.clear()
+
+    def next_due_ms(self, outlet: str, *, is_caught_up: bool) -> int | None:
+        """Return when the outlet's next cell is due by age, None where it has none; full cells are due at once (0)."""
+        if any(cell.outlet == outlet for cell in self._full):
+            return 0
+        cells = (cell for cell in self._open.values() if cell.outlet == outlet)
+        return min((cell.due_ms(self._hints[outlet], is_caught_up=is_caught_up) for cell in cells), default=None)
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield all cells."""
+        yield from self._full
+        yield from self._open.values()
+
+    @property
+    def held_bytes(self) -> int:
+        """What all cells hold in memory."""
+        return sum(cell.held_bytes for cell in self.cells())
+
+    def waiting_bytes(self, outlet: str) -> int:
+        """Payload bytes of an outlet's cells, in memory or spilled."""
+        return sum(cell.data_bytes for cell in self.cells() if cell.outlet == outlet)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Arrival of the oldest row here."""
+        return min((cell.oldest_ms for cell in self.cells()), default=None)
+
+
+def _split(piece: Batch | FailedRows, room: int, max_bytes: int) -> Iterator[Batch | FailedRows]:
+    """Yield `piece` in parts that fill a cell to its size: each ends with the record that reaches the size."""
+    batch = piece if isinstance(piece, Batch) else piece.batch()
+    ends = arrow.offsets_of(batch.data)[1:]
+    start, base = 0, 0
+    while start < len(batch):
+        stop = min(int(np.searchsorted(ends, base + max(room, 1), side="left")) + 1, len(batch))
+        yield piece if stop - start == len(batch) else piece.slice(start, stop - start)
+        start, base, room = stop, int(ends[stop - 1]), max_bytes

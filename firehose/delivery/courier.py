@@ -1,0 +1,111 @@
+"""From finished objects to delivered ones: every attempt sends the same bytes under the same key."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from firehose.clock import Clock
+from firehose.delivery.backoff import Backoff
+from firehose.delivery.events import DeliveryFailed, ObjectDelivered
+from firehose.delivery.outbox import Outbox
+from firehose.delivery.plan import Outlet, StreamPlan
+from firehose.errors import FirehoseError, StaleEpochError
+from firehose.protocols import Delivery, Intent, Receipt
+from firehose.telemetry import Emitter
+
+#: Objects of one outlet on their way at once: enough to hide the round trips, few enough to bound what a broken
+#: destination may pile up in the outbox.
+IN_FLIGHT = 4
+
+
+def delivery_of(intent: Intent, path: Path) -> Delivery:
+    """Return what a sink needs to know of an intent whose file is `path`."""
+    return Delivery(
+        key=intent.key,
+        path=path,
+        offset=intent.offset,
+        body_bytes=intent.body_bytes,
+        checksum=intent.checksum,
+        rows=intent.rows,
+        content_type=intent.content_type,
+        content_encoding=intent.content_encoding,
+        metadata=intent.metadata,
+    )
+
+
+class Courier:
+    """Delivers the objects of one outlet, a few at a time, and tries again until they stand or their rows expire."""
+
+    def __init__(
+        self, plan: StreamPlan, outlet: Outlet, outbox: Outbox, clock: Clock, telemetry: Emitter, chance: random.Random
+    ) -> None:
+        self._plan = plan
+        self._outlet = outlet
+        self._outbox = outbox
+        self._clock = clock
+        self._telemetry = telemetry
+        self._chance = chance
+        self._places = asyncio.Semaphore(IN_FLIGHT)
+        self._flush = asyncio.Event()
+        #: The last failure that was not followed by a success.
+        self.last_error: FirehoseError | None = None
+
+    def hurry(self) -> None:
+        """Try what waits for its next attempt at once."""
+        self._flush.set()
+        self._flush = asyncio.Event()
+
+    async def deliver(self, intent: Intent, is_expired: Callable[[Intent], bool]) -> Receipt | None:
+        """Return what the sink did with the object, or None where its rows expired before it could be delivered."""
+        backoff = Backoff(self._chance)
+        delivery = delivery_of(intent, self._outbox.path(intent))
+        while True:
+            try:
+                async with self._places:
+                    receipt = await self._outlet.sink.deliver(delivery)
+            except StaleEpochError:
+                raise
+            except FirehoseError as error:
+                if is_expired(intent):
+                    return None
+                await self._wait(intent, error, backoff)
+                continue
+            self.last_error = None
+            self._tell(intent, receipt)
+            return receipt
+
+    async def _wait(self, intent: Intent, error: FirehoseError, backoff: Backoff) -> None:
+        self.last_error = error
+        wait_ms = backoff.after(error)
+        self._telemetry.emit(
+            DeliveryFailed(
+                stream=self._plan.identity.name,
+                outlet=self._outlet.name,
+                url=self._outlet.sink.url,
+                key=intent.key,
+                code=error.code,
+                error=str(error),
+                failures=backoff.failures,
+                retry_in_ms=wait_ms,
+            )
+        )
+        await self._clock.wait(self._flush, wait_ms)
+
+    def _tell(self, intent: Intent, receipt: Receipt) -> None:
+        self._telemetry.emit(
+            ObjectDelivered(
+                stream=self._plan.identity.name,
+                outlet=self._outlet.name,
+                url=self._outlet.sink.url,
+                key=intent.key,
+                records=int(intent.facts["records"]),
+                body_bytes=intent.body_bytes,
+                data_bytes=int(intent.facts["data_bytes"]),
+                attempt=intent.attempt,
+                existed=receipt.existed,
+                freshness_ms=max(0, self._clock.now_ms() - intent.oldest_ms),
+            )
+        )

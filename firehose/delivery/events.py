@@ -1,0 +1,190 @@
+"""What happens to a delivery stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from firehose.telemetry import Event, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStarted(Event):
+    """A worker took up a stream: so many finished objects are sent again, so many have to be made again."""
+
+    stream: str
+    resent: int
+    remade: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDelivered(Event):
+    """An object stands at the sink. `existed`: it stood there from an earlier attempt."""
+
+    stream: str
+    outlet: str
+    url: str
+    key: str
+    records: int
+    body_bytes: int
+    data_bytes: int
+    attempt: int
+    existed: bool
+    freshness_ms: int
+
+    def measure(self, metrics: Metrics) -> None:
+        labels = {"stream": self.stream, "outlet": self.outlet}
+        metrics.count("delivered_records_total", "Records in objects that stand at the sink.", self.records, **labels)
+        metrics.count("delivered_bytes_total", "Payload bytes of those records.", self.data_bytes, **labels)
+        metrics.count("delivered_object_bytes_total", "Bytes of those objects.", self.body_bytes, **labels)
+        metrics.count("delivered_objects_total", "Objects that stand at the sink.", **labels)
+        metrics.gauge(
+            "delivery_freshness_seconds",
+            "Age of the oldest record of the object delivered last.",
+            self.freshness_ms / 1_000,
+            **labels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailed(Event):
+    """An attempt to deliver an object failed; it is tried again after `retry_in_ms`. The data is kept."""
+
+    level: ClassVar[int] = logging.WARNING
+    stream: str
+    outlet: str
+    url: str
+    key: str
+    code: str
+    error: str
+    failures: int
+    retry_in_ms: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count(
+            "delivery_failures_total",
+            "Failed attempts to deliver an object.",
+            stream=self.stream,
+            outlet=self.outlet,
+            code=self.code,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed(Event):
+    """A step that every row must pass (catalog, key service, transform, disk, state) failed as a whole. Rows wait."""
+
+    level: ClassVar[int] = logging.ERROR
+    stream: str
+    step: str
+    code: str
+    error: str
+    retry_in_ms: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count(
+            "step_failures_total",
+            "Failures of a step as a whole; rows wait meanwhile.",
+            stream=self.stream,
+            step=self.step,
+            code=self.code,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsFailed(Event):
+    """Records failed alone and go to the error output. `codes`: how many for each reason."""
+
+    level: ClassVar[int] = logging.WARNING
+    stream: str
+    stage: str
+    records: int
+    codes: Mapping[str, int]
+
+    def measure(self, metrics: Metrics) -> None:
+        for code, count in self.codes.items():
+            metrics.count(
+                "failed_records_total",
+                "Records that go to the error output.",
+                count,
+                stream=self.stream,
+                stage=self.stage,
+                code=code,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsDropped(Event):
+    """A transform dropped records on purpose."""
+
+    level: ClassVar[int] = logging.DEBUG
+    stream: str
+    records: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count(
+            "dropped_records_total", "Records dropped on purpose by a transform.", self.records, stream=self.stream
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsExpired(Event):
+    """ALARM: undelivered records outlived the stream's retention and are gone. The account shows them as expired."""
+
+    level: ClassVar[int] = logging.ERROR
+    stream: str
+    records: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count(
+            "expired_records_total", "Undelivered records given up after retention.", self.records, stream=self.stream
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsUnreadable(Event):
+    """ALARM: records were damaged on the log's disk. The account shows them as unreadable."""
+
+    level: ClassVar[int] = logging.ERROR
+    stream: str
+    shard: str
+    records: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count(
+            "unreadable_records_total", "Records damaged on the log's disk.", self.records, stream=self.stream
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionRemarks(Event):
+    """Something was visibly cut or ignored while converting, as Firehose does; here it is counted."""
+
+    level: ClassVar[int] = logging.DEBUG
+    stream: str
+    remarks: Mapping[str, int]
+
+    def measure(self, metrics: Metrics) -> None:
+        for remark, count in self.remarks.items():
+            metrics.count(
+                "conversion_remarks_total",
+                "Values cut or keys ignored while converting.",
+                count,
+                stream=self.stream,
+                remark=remark,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSpilled(Event):
+    """Rows waiting to become objects went to disk, because the memory budget was asked for."""
+
+    stream: str
+    spilled_bytes: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count(
+            "spilled_bytes_total", "Bytes of buffered rows moved to disk.", self.spilled_bytes, stream=self.stream
+        )

@@ -1,0 +1,141 @@
+"""From a shard to the buffer: read what is not done, transform it in order, hand every row on to where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from firehose.budget import ByteBudget
+from firehose.clock import Clock
+from firehose.delivery.events import RecordsExpired, RecordsUnreadable
+from firehose.delivery.ledger import Ledger
+from firehose.delivery.plan import DESTINATION, StreamPlan
+from firehose.protocols import End, Read, Shard, Term
+from firehose.records import Batch, Outcome, RowSet
+from firehose.telemetry import Emitter
+
+#: Payload bytes of one read: large enough that costs per batch vanish, small enough for a lambda's and a slab's size.
+READ_BYTES = 4 * 2**20
+
+#: How long an idle shard waits for rows before its worker looks at the time again.
+IDLE_MS = 1_000
+
+#: Batches of one shard in transforms at once; their outcomes are taken in order.
+WINDOW = 4
+
+
+@dataclass(slots=True)
+class _InTransform:
+    given: Batch
+    taken_bytes: int
+    outcome: asyncio.Task[Outcome]
+
+
+class Intake:
+    """Reads one shard of one stream."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        plan: StreamPlan,
+        ledger: Ledger,
+        recovered: RowSet,
+        budget: ByteBudget,
+        clock: Clock,
+        telemetry: Emitter,
+    ) -> None:
+        self.shard = shard
+        self._plan = plan
+        self._ledger = ledger
+        self._recovered = recovered
+        self._budget = budget
+        self._clock = clock
+        self._telemetry = telemetry
+        self._window: deque[_InTransform] = deque()
+        self.is_caught_up = False
+
+    @property
+    def has_batches(self) -> bool:
+        """True while batches are in transforms."""
+        return bool(self._window)
+
+    async def run(
+        self,
+        transform: Callable[[Batch], Awaitable[Outcome]],
+        absorb: Callable[[Batch, Outcome, int], None],
+        may_read: Callable[[], Awaitable[object]],
+    ) -> int:
+        """Read to the shard's end and return its last sequence. `absorb` is given every outcome, in order."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await may_read()
+                got = await self._read()
+                if isinstance(got, Batch):
+                    task = tasks.create_task(_awaited(transform(got)))
+                    self._window.append(_InTransform(got, got.nbytes, task))
+                is_waiting = not isinstance(got, Batch)
+                while self._window and (is_waiting or len(self._window) >= WINDOW or self._window[0].outcome.done()):
+                    first = self._window.popleft()
+                    absorb(first.given, await first.outcome, first.taken_bytes)
+                if isinstance(got, End):
+                    return got.last
+
+    async def _read(self) -> Batch | End | None:
+        """Return the next rows that are not done, with their bytes taken from the budget; End; or None for now."""
+        if not await self.shard.wait(0 if self._window else IDLE_MS):
+            self.is_caught_up = True
+            return None
+        await self._budget.take(READ_BYTES)
+        try:
+            got = await self.shard.read(max_bytes=READ_BYTES, max_wait_ms=0)
+            batch = self._accept(got) if isinstance(got, Read) else None
+            if batch is not None:
+                self._budget.overdraw(batch.nbytes)
+        finally:
+            self._budget.give(READ_BYTES)
+        self.is_caught_up = got.is_caught_up if isinstance(got, Read) else True
+        return got if isinstance(got, End) else batch
+
+    def _accept(self, got: Read) -> Batch | None:
+        self._skip_absent(got)
+        batch = self._expire(self._not_done(got.batch))
+        return batch if len(batch) else None
+
+    def _skip_absent(self, got: Read) -> None:
+        """Settle the sequences of the span that hold no row: never acknowledged, or damaged on disk."""
+        present = got.batch.row_set()
+        span = RowSet.of_range(got.span.shard, got.span.first, got.span.last)
+        progress = self._ledger.progress(DESTINATION, got.span.shard)
+        done = RowSet.of_range(got.span.shard, 0, progress.position) if progress.position >= 0 else RowSet()
+        absent = span - present - done - progress.beyond()
+        if not len(absent):
+            return
+        self._ledger.settle(absent, (DESTINATION,), Term.UNREADABLE, got.unreadable)
+        if got.unreadable:
+            count = sum(got.unreadable.values())
+            self._telemetry.emit(RecordsUnreadable(self._plan.identity.name, got.span.shard, count))
+
+    def _not_done(self, batch: Batch) -> Batch:
+        """Return the rows that are neither done nor in an object that is already finished."""
+        is_taken = self._ledger.progress(DESTINATION, batch.shard).is_done(batch) | self._recovered.contains(batch)
+        return batch.where(~is_taken) if bool(is_taken.any()) else batch
+
+    def _expire(self, batch: Batch) -> Batch:
+        """Give up the rows that outlived the stream's retention, loudly."""
+        if self._plan.retention_ms is None or not len(batch):
+            return batch
+        is_expired = batch.arrival_ms < self._clock.now_ms() - self._plan.retention_ms
+        if not bool(is_expired.any()):
+            return batch
+        expired = batch.where(is_expired)
+        self._ledger.settle(expired.row_set(), (DESTINATION,), Term.EXPIRED, expired.hours())
+        self._telemetry.emit(RecordsExpired(self._plan.identity.name, len(expired)))
+        return batch.where(np.logical_not(is_expired))
+
+
+async def _awaited(outcome: Awaitable[Outcome]) -> Outcome:
+    return await outcome

@@ -1,0 +1,1 @@
+"""Where state is kept; each store fulfils `protocols.StateStore`."""

@@ -1,0 +1,58 @@
+-- The embedded state. Times are Unix milliseconds; `rows` columns hold row sets as RowSet.to_bytes writes them.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE streams (
+    uid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    body TEXT NOT NULL            -- StreamRecord as JSON
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE positions (
+    stream TEXT NOT NULL,
+    shard TEXT NOT NULL,
+    outlet TEXT NOT NULL,
+    position INTEGER NOT NULL,    -- every sequence up to here is done
+    PRIMARY KEY (stream, shard, outlet)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE done (               -- what is done beyond the position, in chunks so that a commit writes little
+    stream TEXT NOT NULL,
+    shard TEXT NOT NULL,
+    outlet TEXT NOT NULL,
+    chunk INTEGER NOT NULL,
+    rows BLOB NOT NULL,
+    PRIMARY KEY (stream, shard, outlet, chunk)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE deliveries (         -- an intent until `finished_ms` is set, a manifest from then on
+    stream TEXT NOT NULL,
+    outlet TEXT NOT NULL,
+    key TEXT NOT NULL,
+    newest_hour INTEGER NOT NULL,
+    finished_ms INTEGER,
+    body TEXT NOT NULL,           -- Intent as JSON, without its rows
+    rows BLOB NOT NULL,
+    PRIMARY KEY (stream, outlet, key)
+) STRICT;
+CREATE INDEX deliveries_open ON deliveries (stream) WHERE finished_ms IS NULL;
+CREATE INDEX deliveries_newest ON deliveries (stream, outlet, newest_hour);
+
+CREATE TABLE account (
+    stream TEXT NOT NULL,
+    outlet TEXT NOT NULL,         -- '' for what is counted before outlets part: accepted
+    hour INTEGER NOT NULL,
+    term TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    PRIMARY KEY (stream, outlet, hour, term)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE banked (segment TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+CREATE TABLE replays (
+    stream TEXT NOT NULL,
+    token TEXT NOT NULL,
+    finished INTEGER NOT NULL,
+    hours TEXT NOT NULL,
+    rows BLOB NOT NULL,
+    PRIMARY KEY (stream, token)
+) STRICT, WITHOUT ROWID;

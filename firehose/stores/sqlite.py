@@ -1,0 +1,298 @@
+"""The embedded state: one SQLite file (WAL, synchronous=FULL), so that a commit is on the disk when `apply` returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from firehose.errors import DataDirectoryError, StaleEpochError, ThrottledError, UnavailableError
+from firehose.executors import Executor
+from firehose.protocols import (
+    AccountRow,
+    AddToAccount,
+    BankSegment,
+    Change,
+    Done,
+    DropIntent,
+    FinishIntent,
+    FinishReplay,
+    ForgetShard,
+    Intent,
+    Manifest,
+    PutStream,
+    RemoveStream,
+    SaveDone,
+    SaveIntents,
+    SaveReplay,
+    StreamRecord,
+    StreamState,
+    Term,
+)
+from firehose.records import RowSet
+
+T = TypeVar("T")
+
+#: The version of the tables; a newer one in the file is refused.
+FORMAT = 1
+
+#: The outlet of what is counted before outlets part.
+BEFORE_OUTLETS = ""
+
+
+class SqliteStateStore:
+    """One process at a time writes, others may read meanwhile; the `epoch` fences off a writer that was replaced."""
+
+    def __init__(self, connection: sqlite3.Connection, executor: Executor, path: Path, epoch: int | None) -> None:
+        self._connection = connection
+        self._executor = executor
+        self._path = path
+        self._epoch = epoch
+        self._lock = threading.Lock()
+
+    @classmethod
+    async def open(cls, path: Path, executor: Executor, *, read_only: bool = False) -> SqliteStateStore:
+        """Open the state, making it where it is missing. Errors: DataDirectoryError where its format is newer."""
+        return await executor.run(lambda: cls._open(path, executor, read_only))
+
+    @classmethod
+    def _open(cls, path: Path, executor: Executor, read_only: bool) -> SqliteStateStore:
+        with _errors(path):
+            uri = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA busy_timeout = 10000")
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > FORMAT:
+                raise DataDirectoryError(
+                    f"{path} has format {found}, this version knows up to {FORMAT}; use a newer one"
+                )
+            if read_only:
+                return cls(connection, executor, path, None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            if not found:
+                schema = resources.files("firehose.stores").joinpath("schema.sql").read_text()
+                connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {FORMAT}; COMMIT;")
+            row = connection.execute(
+                "INSERT INTO meta VALUES ('epoch', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
+            ).fetchone()
+        return cls(connection, executor, path, row[0])
+
+    async def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        def guarded() -> T:
+            with self._lock, _errors(self._path):
+                return call(self._connection)
+
+        return await self._executor.run(guarded)
+
+    async def apply(self, *changes: Change) -> None:
+        assert self._epoch is not None, "the state was opened for reading"
+        await self._run(lambda connection: self._apply(connection, changes))
+
+    def _apply(self, connection: sqlite3.Connection, changes: tuple[Change, ...]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0]
+            if found != self._epoch:
+                raise StaleEpochError(f"{self._path} was opened by another process (epoch {found}, ours {self._epoch})")
+            for change in changes:
+                _WRITERS[type(change)](connection, change)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    async def streams(self) -> list[StreamRecord]:
+        rows = await self._run(lambda c: c.execute("SELECT body FROM streams ORDER BY name, uid").fetchall())
+        return [StreamRecord(**json.loads(body)) for (body,) in rows]
+
+    async def load(self, stream: str) -> StreamState:
+        return await self._run(lambda connection: _load(connection, stream))
+
+    async def account(self) -> list[AccountRow]:
+        query = (
+            "SELECT stream, outlet, hour, term, rows FROM account WHERE rows != 0 ORDER BY stream, hour, outlet, term"
+        )
+        rows = await self._run(lambda c: c.execute(query).fetchall())
+        return [AccountRow(stream, outlet, hour, Term(term), count) for stream, outlet, hour, term, count in rows]
+
+    async def manifests(self, stream: str, outlet: str, *, since_ms: int = 0) -> list[Manifest]:
+        query = (
+            "SELECT body, rows, finished_ms FROM deliveries WHERE stream = ? AND outlet = ?"
+            " AND newest_hour + 3600000 > ? AND finished_ms IS NOT NULL ORDER BY newest_hour, finished_ms, key"
+        )
+        rows = await self._run(lambda c: c.execute(query, (stream, outlet, since_ms)).fetchall())
+        return [Manifest(_intent(body, row_set), finished_ms) for body, row_set, finished_ms in rows]
+
+    async def banked_segments(self) -> set[str]:
+        rows = await self._run(lambda c: c.execute("SELECT segment FROM banked").fetchall())
+        return {segment for (segment,) in rows}
+
+    async def replays(self, stream: str) -> tuple[RowSet, list[SaveReplay]]:
+        query = "SELECT token, finished, hours, rows FROM replays WHERE stream = ? ORDER BY token"
+        finished, unknown = RowSet(), []
+        for token, is_finished, hours, body in await self._run(lambda c: c.execute(query, (stream,)).fetchall()):
+            rows = RowSet.from_bytes(body)
+            if is_finished:
+                finished = finished | rows
+            else:
+                unknown.append(SaveReplay(stream, token, rows, _hours(hours)))
+        return finished, unknown
+
+    async def close(self) -> None:
+        await self._run(lambda connection: connection.close())
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Translate SQLite's errors."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise ThrottledError(f"no room to write {path}; free some disk space") from error
+        raise UnavailableError(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise DataDirectoryError(f"{path} is damaged or no state of ours: {error}") from error
+
+
+def _load(connection: sqlite3.Connection, stream: str) -> StreamState:
+    connection.execute("BEGIN")
+    try:
+        positions = connection.execute(
+            "SELECT shard, outlet, position FROM positions WHERE stream = ?", (stream,)
+        ).fetchall()
+        beyond: dict[tuple[str, str], RowSet] = {}
+        for shard, outlet, rows in connection.execute(
+            "SELECT shard, outlet, rows FROM done WHERE stream = ?", (stream,)
+        ):
+            beyond[shard, outlet] = beyond.get((shard, outlet), RowSet()) | RowSet.from_bytes(rows)
+        query = "SELECT body, rows FROM deliveries WHERE stream = ? AND finished_ms IS NULL ORDER BY rowid"
+        intents = tuple(_intent(body, rows) for body, rows in connection.execute(query, (stream,)))
+    finally:
+        connection.execute("ROLLBACK")
+    done = tuple(Done(shard, outlet, at, beyond.get((shard, outlet), RowSet())) for shard, outlet, at in positions)
+    return StreamState(done, intents)
+
+
+def _hours(text: str) -> dict[int, int]:
+    return {int(hour): count for hour, count in json.loads(text).items()}
+
+
+def _intent(body: str, rows: bytes) -> Intent:
+    fields: dict[str, Any] = json.loads(body)
+    fields |= {
+        "rows": RowSet.from_bytes(rows),
+        "term": Term(fields["term"]),
+        "settles": tuple(fields["settles"]),
+        "hours": {int(hour): count for hour, count in fields["hours"].items()},
+    }
+    return Intent(**fields)
+
+
+def _put_stream(connection: sqlite3.Connection, change: PutStream) -> None:
+    record = change.record
+    body = json.dumps(dataclasses.asdict(record))
+    connection.execute("INSERT OR REPLACE INTO streams VALUES (?, ?, ?)", (record.uid, record.name, body))
+
+
+def _remove_stream(connection: sqlite3.Connection, change: RemoveStream) -> None:
+    for table in ("positions", "done", "replays"):
+        connection.execute(f"DELETE FROM {table} WHERE stream = ?", (change.stream,))
+    connection.execute("DELETE FROM streams WHERE uid = ?", (change.stream,))
+    connection.execute("DELETE FROM deliveries WHERE stream = ? AND finished_ms IS NULL", (change.stream,))
+
+
+def _save_intents(connection: sqlite3.Connection, change: SaveIntents) -> None:
+    for intent in change.intents:
+        fields = {each.name: getattr(intent, each.name) for each in dataclasses.fields(intent) if each.name != "rows"}
+        for name in ("hours", "failures", "facts", "metadata"):
+            fields[name] = dict(fields[name])
+        newest_hour, body = max(intent.hours, default=0), json.dumps(fields)
+        connection.execute(
+            "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, NULL, ?, ?)",
+            (intent.stream, intent.outlet, intent.key, newest_hour, body, intent.rows.to_bytes()),
+        )
+
+
+def _finish_intent(connection: sqlite3.Connection, change: FinishIntent) -> None:
+    intent = change.intent
+    connection.execute(
+        "UPDATE deliveries SET finished_ms = ? WHERE stream = ? AND outlet = ? AND key = ?",
+        (change.finished_ms, intent.stream, intent.outlet, intent.key),
+    )
+
+
+def _drop_intent(connection: sqlite3.Connection, change: DropIntent) -> None:
+    intent = change.intent
+    connection.execute(
+        "DELETE FROM deliveries WHERE stream = ? AND outlet = ? AND key = ? AND finished_ms IS NULL",
+        (intent.stream, intent.outlet, intent.key),
+    )
+
+
+def _save_done(connection: sqlite3.Connection, change: SaveDone) -> None:
+    at = (change.stream, change.shard, change.outlet)
+    connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", (*at, change.position))
+    for chunk, rows in change.chunks.items():
+        if rows is None:
+            connection.execute(
+                "DELETE FROM done WHERE stream = ? AND shard = ? AND outlet = ? AND chunk = ?", (*at, chunk)
+            )
+        else:
+            connection.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?)", (*at, chunk, rows))
+
+
+def _forget_shard(connection: sqlite3.Connection, change: ForgetShard) -> None:
+    for table in ("positions", "done"):
+        connection.execute(f"DELETE FROM {table} WHERE stream = ? AND shard = ?", (change.stream, change.shard))
+
+
+def _add_to_account(connection: sqlite3.Connection, change: AddToAccount) -> None:
+    for hour, count in change.hours.items():
+        connection.execute(
+            "INSERT INTO account VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
+            (change.stream, change.outlet, hour, change.term, count),
+        )
+
+
+def _bank_segment(connection: sqlite3.Connection, change: BankSegment) -> None:
+    fresh = connection.execute("INSERT OR IGNORE INTO banked VALUES (?)", (change.segment,)).rowcount
+    if fresh:
+        for stream, hours in change.accepted.items():
+            _add_to_account(connection, AddToAccount(stream, BEFORE_OUTLETS, Term.ACCEPTED, hours))
+
+
+def _save_replay(connection: sqlite3.Connection, change: SaveReplay) -> None:
+    hours = json.dumps(dict(change.hours))
+    values = (change.stream, change.token, 0, hours, change.rows.to_bytes())
+    connection.execute("INSERT INTO replays VALUES (?, ?, ?, ?, ?)", values)
+
+
+def _finish_replay(connection: sqlite3.Connection, change: FinishReplay) -> None:
+    at = (change.stream, change.token)
+    query = "UPDATE replays SET finished = 1 WHERE stream = ? AND token = ? AND finished = 0"
+    if not change.entered:
+        query = "DELETE FROM replays WHERE stream = ? AND token = ? AND finished = 0"
+    connection.execute(query, at)
+
+
+_WRITERS: dict[type, Callable[[sqlite3.Connection, Any], None]] = {
+    PutStream: _put_stream,
+    RemoveStream: _remove_stream,
+    SaveIntents: _save_intents,
+    FinishIntent: _finish_intent,
+    DropIntent: _drop_intent,
+    SaveDone: _save_done,
+    ForgetShard: _forget_shard,
+    AddToAccount: _add_to_account,
+    BankSegment: _bank_segment,
+    SaveReplay: _save_replay,
+    FinishReplay: _finish_replay,
+}
