@@ -71,3 +71,31 @@ class ByteBudget:
                 continue
             self.used_bytes += amount_bytes
             granted.set_result(None)
+
+
+class BudgetShare:
+    """What one holder has taken of a budget, so that all of it comes back when the holder ends, however it ends."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self.used_bytes = 0
+
+    async def take(self, amount_bytes: int) -> None:
+        """As `ByteBudget.take`."""
+        await self._budget.take(amount_bytes)
+        self.used_bytes += amount_bytes
+
+    def overdraw(self, amount_bytes: int) -> None:
+        """As `ByteBudget.overdraw`."""
+        self._budget.overdraw(amount_bytes)
+        self.used_bytes += amount_bytes
+
+    def give(self, amount_bytes: int) -> None:
+        """As `ByteBudget.give`."""
+        assert amount_bytes <= self.used_bytes, f"gave back {amount_bytes} of {self.used_bytes} bytes"
+        self._budget.give(amount_bytes)
+        self.used_bytes -= amount_bytes
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.give(self.used_bytes)

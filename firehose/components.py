@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag, WithJsonSchema
 
 from firehose.clock import Clock
 from firehose.errors import ConfigError
@@ -39,6 +39,7 @@ ByteSize = Annotated[
 DurationMs = Annotated[
     int,
     BeforeValidator(parse_duration_ms),
+    PlainSerializer(lambda value_ms: f"{value_ms}ms", str, when_used="json"),
     WithJsonSchema({"type": "string", "description": 'a duration like "300s"', "examples": ["300s", "24h"]}),
 ]
 
@@ -56,6 +57,10 @@ class ComponentConfig(Config):
     """Base of the config classes of exchangeable parts; each fixes `type` to its own word."""
 
     type: str
+
+    def error_facts(self, stream: StreamIdentity) -> dict[str, Any]:
+        """Return members that the error output's entries of this component carry. Default: none."""
+        return {}
 
 
 #: The kinds of components and the entry-point group of each.

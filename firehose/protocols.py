@@ -391,7 +391,6 @@ class Term(StrEnum):
     EXPIRED = "expired"
     DISCARDED = "discarded"
     UNREADABLE = "unreadable"
-    REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,9 @@ class Cell:
 
     def due_ms(self, hints: Hints, *, is_caught_up: bool) -> int:
         """Return when the cell is due by age: from its oldest arrival, so that restarts do not postpone it for ever;
-        but while the source is behind, from its opening, so that a backlog does not crumble into small objects."""
-        return (self.oldest_ms if is_caught_up else self.opened_ms) + hints.max_age_ms
+        but while the source is behind, from its opening, so that a backlog does not crumble into small objects. Never
+        later than that: a clock that was set back leaves arrivals in the future."""
+        return (min(self.oldest_ms, self.opened_ms) if is_caught_up else self.opened_ms) + hints.max_age_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firehose.budget import ByteBudget
+from firehose.budget import BudgetShare
 from firehose.clock import Clock
 from firehose.delivery.events import RecordsExpired, RecordsUnreadable
 from firehose.delivery.ledger import Ledger
@@ -44,9 +44,10 @@ class Intake:
         plan: StreamPlan,
         ledger: Ledger,
         recovered: RowSet,
-        budget: ByteBudget,
+        budget: BudgetShare,
         clock: Clock,
         telemetry: Emitter,
+        on_turn: Callable[[], None],
     ) -> None:
         self.shard = shard
         self._plan = plan
@@ -56,7 +57,19 @@ class Intake:
         self._clock = clock
         self._telemetry = telemetry
         self._window: deque[_InTransform] = deque()
-        self.is_caught_up = False
+        self._on_turn = on_turn
+        self._is_caught_up = False
+
+    @property
+    def is_caught_up(self) -> bool:
+        """True where nothing waits in the shard: cells are due by the age of their oldest row then."""
+        return self._is_caught_up
+
+    @is_caught_up.setter
+    def is_caught_up(self, value: bool) -> None:
+        if value != self._is_caught_up:
+            self._is_caught_up = value
+            self._on_turn()
 
     @property
     def has_batches(self) -> bool:

@@ -73,18 +73,23 @@ class Ledger:
         """True where everything is saved."""
         return not self._unsaved and not any(each.is_dirty for each in self._progress.values())
 
-    async def commit(self) -> None:
-        """Save everything, in one transaction. What could not be saved waits for the next commit; errors are raised."""
+    async def commit(self) -> dict[str, int]:
+        """Save everything, in one transaction, and return each shard's position as it is saved now.
+
+        What could not be saved waits for the next commit; errors are raised.
+        """
         async with self._lock:
             for (outlet, shard), each in self._progress.items():
                 if each.is_dirty:
                     chunks = each.take_changes()
                     self._unsaved.append(SaveDone(self._stream, shard, outlet, each.position, chunks))
+            positions = {shard: self.position(shard) for shard in self.shards()}
             if not self._unsaved:
-                return
+                return positions
             saving, self._unsaved = self._unsaved, []
             try:
                 await self._state.apply(*saving)
             except Exception:
                 self._unsaved = saving + self._unsaved
                 raise  # (a cancelled commit may have been made: nothing is saved after it)
+            return positions

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from firehose.budget import ByteBudget
+from firehose.budget import BudgetShare
 from firehose.clock import Clock
 from firehose.delivery.buffer import Cell
 from firehose.delivery.courier import delivery_of
@@ -35,7 +35,7 @@ class Redo:
     sealer: Sealer
     outbox: Outbox
     ledger: Ledger
-    budget: ByteBudget
+    budget: BudgetShare
     clock: Clock
     step: Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
     transform: Callable[[Batch], Awaitable[Outcome]]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from firehose.budget import ByteBudget
+from firehose.budget import BudgetShare
 from firehose.clock import HOUR_MS
 from firehose.components import Environment
 from firehose.delivery.backoff import Backoff
@@ -81,7 +81,7 @@ class StreamWorker:
         plan: StreamPlan,
         environment: Environment,
         state: StateStore,
-        budget: ByteBudget,
+        budget: BudgetShare,
         limits: WorkerLimits,
         chance: random.Random,
     ) -> None:
@@ -210,17 +210,19 @@ class StreamWorker:
 
     async def _read(self, shard: Shard) -> None:
         """Read a shard to its end, and forget it when all of it is done."""
-        intake = Intake(shard, self.plan, self.ledger, self._recovered, self._budget, self._clock, self._telemetry)
+        intake = Intake(
+            shard, self.plan, self.ledger, self._recovered, self._budget, self._clock, self._telemetry, self._wake_all
+        )
         self._intakes[shard.name] = intake
         last = await intake.run(self._transform, self._absorb, self._room.wait)
         while self.ledger.position(shard.name) < last:
             self._moved.clear()
             await self._moved.wait()
+        del self._intakes[shard.name], self._shards[shard.name]
         self.ledger.remove_shard(shard.name)
         self.ledger.add(ForgetShard(self.plan.identity.uid, shard.name))
         await self._commit()
         await self.plan.source.release(shard.name, last)
-        del self._intakes[shard.name], self._shards[shard.name]
         await shard.close()
 
     async def _transform(self, batch: Batch) -> Outcome:
@@ -372,11 +374,13 @@ class StreamWorker:
     async def _commit(self) -> None:
         """Save what is known, then let go of what is not needed any more: outbox files, and the log's space."""
         finished, self._finished = self._finished, []
-        await self._step("commit", self.ledger.commit)
+        # positions as they were saved: what ended during the commit must stay readable until the next one
+        positions = await self._step("commit", self.ledger.commit)
         for intent in finished:
             await self._executor.run(partial(self._outbox.drop, intent))
-        for shard in list(self._shards):
-            await self.plan.source.release(shard, self.ledger.position(shard))
+        for shard, position in positions.items():
+            if shard in self._shards:
+                await self.plan.source.release(shard, position)
         self._moved.set()
 
     # --- helpers -----------------------------------------------------------------------------------------------------

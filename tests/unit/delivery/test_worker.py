@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import orjson
+import pybase64
+
+from firehose.delivery.events import DeliveryFailed, RecordsExpired
+from firehose.errors import AccessDeniedError, UnavailableError
+from firehose.protocols import Stage
+from firehose.records import Batch, FailedRows, Outcome
+
+
+def records(count: int, size: int = 10) -> list[bytes]:
+    return [f"{number:0{size}d}".encode() for number in range(count)]
+
+
+async def test_a_cell_is_delivered_when_its_first_record_reached_the_interval(world):
+    async with world.worker():
+        world.source.put("s", records(3), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(59_999)
+        assert not world.sink.objects
+        await world.clock.advance(1)
+        assert await world.delivered() == records(3)
+        assert await world.account() == {"delivered": 3}
+        assert world.source.released["s"] == 2
+
+
+async def test_a_cell_is_delivered_when_it_reaches_its_size_without_waiting(world):
+    async with world.worker():
+        world.source.put("s", records(250), arrival_ms=world.clock.now_ms())
+        await world.clock.settle()
+        assert sorted(len(body) for _, body in world.sink.objects.values()) == [1100, 1100]
+        await world.clock.advance(60_000)
+        assert sorted(await world.delivered()) == records(250)
+
+
+async def test_a_key_says_stream_version_and_arrival_of_the_oldest_record(world):
+    async with world.worker():
+        world.source.put("s", records(1), arrival_ms=1_783_951_509_000)
+        await world.clock.advance(60_000)
+    (key,) = world.sink.objects
+    assert key.startswith("good/2026/07/13/14/clicks-1-2026-07-13-14-05-09-")
+
+
+async def test_a_failing_sink_gets_the_same_bytes_under_the_same_key_until_it_heals(world):
+    failures = iter([UnavailableError("down")] * 3 + [AccessDeniedError("no", code="S3.AccessDenied")])
+    world.sink.fault = lambda step, delivery: next(failures, None) if step == "before" else None
+    async with world.worker() as worker:
+        world.source.put("s", records(3), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(60_000)
+        assert worker.last_error is not None
+        await world.clock.advance(120_000)
+        assert worker.last_error is None
+        assert len(set(world.sink.attempts)) == 1 and len(world.sink.attempts) == 5
+        assert await world.delivered() == records(3)
+    assert [event.code for event in world.telemetry.of(DeliveryFailed)][-1] == "S3.AccessDenied"
+
+
+async def test_a_lost_reply_after_success_does_not_deliver_twice(world):
+    lost = iter([UnavailableError("reset")])
+    world.sink.fault = lambda step, delivery: next(lost, None) if step == "after" else None
+    async with world.worker():
+        world.source.put("s", records(3), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(120_000)
+        assert await world.delivered() == records(3)
+        assert await world.account() == {"delivered": 3}
+
+
+class FailOdd:
+    """Fails odd records, drops those divisible by four, upper-cases nothing but marks the rest."""
+
+    async def apply(self, batch: Batch) -> Outcome:
+        numbers = [int(each) for each in batch.data.to_pylist()]
+        odd = [index for index, number in enumerate(numbers) if number % 2]
+        drop = [index for index, number in enumerate(numbers) if number % 4 == 0]
+        ok = [index for index, number in enumerate(numbers) if number % 4 == 2]
+        failed = FailedRows.of(
+            Stage.TRANSFORM,
+            batch.take(_indices(odd)),
+            codes="Lambda.ProcessingFailedStatus",
+            messages="no",
+            attempts=1,
+            ended_ms=5,
+        )
+        from firehose import arrow
+
+        kept = batch.take(_indices(ok))
+        kept = kept.with_data(arrow.binary_column([b"ok" + each for each in kept.data.to_pylist()]))
+        return Outcome(kept, (failed,), batch.take(_indices(drop)).row_set())
+
+    async def close(self) -> None:
+        pass
+
+
+def _indices(values):
+    import numpy as np
+
+    return np.array(values, np.int64)
+
+
+async def test_failed_and_dropped_records_end_where_they_belong_and_the_account_closes(world):
+    world.transforms = (FailOdd(),)
+    async with world.worker():
+        world.source.put("s", records(100), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(61_000)
+        assert await world.account() == {"delivered": 25, "dropped": 25, "failed": 50}
+    (key,) = world.failed_sink.objects
+    assert key.startswith("bad/processing-failed/2026/01/01/00/clicks-1-")
+    entries = [orjson.loads(line) for line in world.failed_sink.objects[key][1].splitlines()]
+    assert [pybase64.b64decode(entry["rawData"]) for entry in entries] == records(100)[1::2]
+    assert entries[0] | {"rawData": ""} == {
+        "attemptsMade": 1,
+        "arrivalTimestamp": 1_767_225_600_000,
+        "errorCode": "Lambda.ProcessingFailedStatus",
+        "errorMessage": "no",
+        "attemptEndingTimestamp": 5,
+        "rawData": "",
+        "sequenceNumber": "1",
+        "subSequenceNumber": None,
+        "shardId": "s",
+    }
+
+
+async def test_an_unwritable_error_output_does_not_hold_up_delivery_and_heals(world):
+    world.transforms = (FailOdd(),)
+    is_down = True
+    world.failed_sink.fault = lambda step, delivery: AccessDeniedError("no") if is_down else None
+    async with world.worker():
+        world.source.put("s", records(40), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(61_000)
+        assert len(await world.delivered()) == 10
+        assert "failed" not in await world.account()
+        is_down = False
+        await world.clock.advance(60_000)
+        assert await world.account() == {"delivered": 10, "dropped": 10, "failed": 20}
+
+
+async def test_records_beyond_retention_expire_loudly(world):
+    world.retention_ms = 86_400_000
+    world.source.put("s", records(5), arrival_ms=world.clock.now_ms() - 86_400_001)
+    world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+    async with world.worker():
+        await world.clock.advance(61_000)
+        assert await world.account() == {"expired": 5, "delivered": 5}
+    assert [event.records for event in world.telemetry.of(RecordsExpired)] == [5]
+
+
+async def test_a_closed_shard_is_forgotten_when_all_of_it_is_done(world):
+    world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+    world.source.end("s")
+    async with world.worker():
+        await world.clock.advance(61_000)
+    state = await world.open_state()
+    assert (await state.load("u1")).done == ()
+    await state.close()
+
+
+async def test_a_paused_worker_reads_and_seals_nothing(world):
+    async with world.worker() as worker:
+        worker.pause(True)
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(120_000)
+        assert not world.sink.objects
+        worker.pause(False)
+        await world.clock.advance(60_000)
+        assert await world.delivered() == records(5)
+
+
+async def test_a_flush_delivers_what_is_buffered_now(world):
+    async with world.worker() as worker:
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.settle()
+        worker.flush()
+        await world.clock.settle()
+        assert await world.delivered() == records(5)
+
+
+async def test_a_restart_does_not_postpone_what_waited_long_enough(world):
+    world.source.put("s", records(5), arrival_ms=world.clock.now_ms() - 50_000)
+    async with world.worker():
+        await world.clock.advance(9_000)
+        assert not world.sink.objects
+    async with world.worker():
+        await world.clock.advance(1_000)
+        assert await world.delivered() == records(5)
+
+
+async def test_objects_finished_before_a_crash_are_sent_again_not_made_again(world):
+    world.sink.fault = lambda step, delivery: UnavailableError("down")
+    async with world.worker():
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(60_000)
+    world.sink.fault = lambda step, delivery: None
+    world.transforms = (FailOdd(),)  # another answer the second time changes nothing
+    async with world.worker():
+        await world.clock.advance(60_000)
+    assert await world.delivered() == records(5)
+    assert await world.account() == {"delivered": 5}
+
+
+async def test_an_object_that_stands_although_its_bytes_are_gone_is_not_made_again(world):
+    lost = iter([UnavailableError("reset")] * 100)
+    world.sink.fault = lambda step, delivery: next(lost) if step == "after" else None
+    async with world.worker():
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(60_000)
+    for path in (world.folder / "streams" / "u1" / "outbox").iterdir():
+        path.unlink()
+    world.sink.fault = lambda step, delivery: None
+    world.transforms = (FailOdd(),)
+    async with world.worker():
+        await world.clock.advance(120_000)
+    assert await world.delivered() == records(5)
+    assert await world.account() == {"delivered": 5}
+
+
+async def test_an_object_whose_bytes_are_gone_is_made_again_under_its_key(world):
+    world.sink.fault = lambda step, delivery: UnavailableError("down")
+    async with world.worker():
+        world.source.put("s", records(8), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(60_000)
+    for path in (world.folder / "streams" / "u1" / "outbox").iterdir():
+        path.unlink()
+    world.sink.fault = lambda step, delivery: None
+    world.transforms = (FailOdd(),)
+    async with world.worker():
+        await world.clock.advance(180_000)
+    assert set(world.sink.attempts) == set(world.sink.objects) and len(world.sink.objects) == 1
+    assert await world.account() == {"delivered": 2, "dropped": 2, "failed": 4}
+
+
+async def test_memory_asked_for_spills_the_largest_cell_and_nothing_is_lost(world):
+    async with world.worker() as worker:
+        world.source.put("s", records(20), arrival_ms=world.clock.now_ms())
+        await world.clock.settle()
+        held = world.budget.used_bytes
+        worker.ask_to_spill()
+        await world.clock.settle()
+        assert world.budget.used_bytes < held - 500
+        world.source.put("s", records(20), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(60_000)
+        assert await world.delivered() == records(20) * 2
+    assert world.budget.used_bytes == 0
