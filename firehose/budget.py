@@ -47,7 +47,8 @@ class ByteBudget:
             if granted.done() and not granted.cancelled():
                 self.give(amount_bytes)
             else:
-                self._waiting.remove((amount_bytes, granted))
+                if (amount_bytes, granted) in self._waiting:  # `_grant` may have met the cancelled one already
+                    self._waiting.remove((amount_bytes, granted))
                 self._grant()
             raise
 

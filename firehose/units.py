@@ -21,10 +21,12 @@ def parse_bytes(text: str | int) -> int:
 
 
 def parse_duration_ms(text: str | int) -> int:
-    """Return the milliseconds meant by `text`: a number with ms, s, m, h or d. A bare number is refused.
+    """Return the milliseconds meant by `text`: a number with ms, s, m, h or d. A bare number in a text is refused.
 
-    Errors: ValueError, saying what is allowed.
+    An int, which only code writes, is milliseconds already. Errors: ValueError, saying what is allowed.
     """
+    if isinstance(text, int):
+        return text
     return _parse(text, MILLISECONDS, upper=False, example="300s", bare=None)
 
 

@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, StringConstraints
 
 from firehose.components import (
+    BuildContext,
     ByteSize,
     ComponentConfig,
     Config,
     ConvertConfig,
     DurationMs,
+    Environment,
     FunctionConfig,
     ObjectSinkConfig,
     one_of,
 )
+from firehose.protocols import Catalog, Cipher, Compressor, Encoder, Sink, Source, Transform
 
 #: What a delivery stream may be called, as in the Firehose API.
 STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
+#: The same, as a type.
+StreamName = Annotated[str, StringConstraints(pattern=f"^{STREAM_NAME.pattern}$")]
 
 if TYPE_CHECKING:
-    SourceConfig = ComponentConfig
-    TransformConfig = ComponentConfig
-    CompressorConfig = ComponentConfig
-    CipherConfig = ComponentConfig
-    SinkConfig = ObjectSinkConfig
-    CatalogConfig = ComponentConfig
-    AnyConvertConfig = ConvertConfig
+    # what the registered classes have in common; the checker cannot see unions that are built at run time
+    class SourceConfig(ComponentConfig):
+        def build(self, context: BuildContext) -> Source: ...
+
+    class TransformConfig(ComponentConfig):
+        def build(self, context: BuildContext) -> Transform: ...
+
+    class CompressorConfig(ComponentConfig):
+        def build(self, context: BuildContext) -> Compressor: ...
+
+    class CipherConfig(ComponentConfig):
+        def build(self, context: BuildContext) -> Cipher: ...
+
+    class SinkConfig(ObjectSinkConfig):
+        def build(self, context: BuildContext) -> Sink: ...
+
+    class CatalogConfig(ComponentConfig):
+        def build(self, environment: Environment) -> Catalog: ...
+
+    class AnyConvertConfig(ConvertConfig):
+        def encoder(self) -> Encoder: ...
+
 else:
     SourceConfig = one_of("sources")
     TransformConfig = one_of("transforms")
@@ -90,7 +110,9 @@ class CredentialConfig(Config):
     """One key that producers sign with."""
 
     access_key_id: str
+    """The key's name, which requests show."""
     secret_access_key: SecretStr
+    """What requests are signed with; better `${NAME}` than written out."""
 
 
 class ServerConfig(Config):
@@ -129,13 +151,5 @@ class Configuration(Config):
     """Local functions, by name."""
     catalogs: dict[str, CatalogConfig] = Field(default_factory=dict)
     """Catalogs of tables, by name."""
-    streams: dict[str, StreamConfig] = Field(default_factory=dict)
-    """Delivery streams, by name."""
-
-    @field_validator("streams")
-    @classmethod
-    def _names(cls, streams: dict[str, StreamConfig]) -> dict[str, StreamConfig]:
-        for name in streams:
-            if not STREAM_NAME.fullmatch(name):
-                raise ValueError(f"{name!r}: a stream name has 1 to 64 letters, digits, '_', '.' or '-'")
-        return streams
+    streams: dict[StreamName, StreamConfig] = Field(default_factory=dict)
+    """Delivery streams, by name: 1 to 64 letters, digits, `_`, `.` or `-`."""

@@ -1,0 +1,49 @@
+"""Every file in configs/ is a configuration that loads, and one that editors can check while it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+from firehose.config.loader import load
+from firehose.config.schema import json_schema, json_schema_text
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "docs" / "firehose.schema.json"
+EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+
+#: What the examples that name variables without a default are loaded with.
+ENVIRONMENT: dict[str, dict[str, str]] = {}
+
+
+def test_there_are_examples() -> None:
+    assert EXAMPLES, "configs/ holds no *.yaml"
+    assert ENVIRONMENT.keys() <= {example.name for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_loads(example: Path) -> None:
+    assert load([example], environment=ENVIRONMENT.get(example.name, {})).configuration.streams
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_fits_the_schema(example: Path) -> None:
+    written = YAML(typ="safe", pure=True).load(example)
+    errors = [
+        f"{error.json_path}: {error.message}" for error in Draft202012Validator(json_schema()).iter_errors(written)
+    ]
+    assert errors == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_tells_editors_its_schema(example: Path) -> None:
+    first_line = example.read_text(encoding="utf-8").partition("\n")[0]
+    assert first_line == "# yaml-language-server: $schema=../docs/firehose.schema.json"
+
+
+def test_the_schema_in_docs_is_current() -> None:
+    hint = "write it anew: .venv/bin/firehose schema > docs/firehose.schema.json"
+    assert SCHEMA.read_text(encoding="utf-8") == json_schema_text(), hint

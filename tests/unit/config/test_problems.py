@@ -1,0 +1,344 @@
+"""What people read when their configuration is wrong: place, key, value, what is allowed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from firehose.errors import ConfigError
+from tests.unit.config.conftest import Load, Problems, Write, marked
+
+SINK = "sink: {type: file, path: out}"
+CATALOG = "catalogs: {c: {type: file, path: c}}\n"
+
+
+def stream(text: str) -> str:
+    return f"streams: {{s: {{{SINK}, {text}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        # keys
+        ("§sever: {}", "sever", "unknown key; did you mean `server`?; allowed: server, functions"),
+        ("server: {§prot: 1}", "server.prot", "unknown key; did you mean `port`?"),
+        ("server: {§zzz: 1}", "server.zzz", "unknown key; allowed: host, port"),
+        (
+            stream("buffer: {§max_age_ms: 60s}"),
+            "streams.s.buffer.max_age_ms",
+            "unknown key; did you mean `interval`?; allowed: size, interval",
+        ),
+        (
+            stream("compression: {type: gzip, §levle: 3}"),
+            "streams.s.compression.levle",
+            "unknown key; did you mean `level`?",
+        ),
+        ("streams:\n  §s: {}", "streams.s.sink", "is missing; allowed: file, s3"),
+        ("streams:\n  s:\n    §sink: {type: file}", "streams.s.sink.path", "is missing"),
+        ("functions:\n  §f: {}", "functions.f.path", "is missing"),
+        ("streams: {}\n§streams: {}", "streams", "this key stands already in line 1"),
+        # numbers, sizes, durations, words, texts
+        ("server: {port: §x}", "server.port", "expected a whole number (got x); allowed: 0 to 65535"),
+        ("server: {port: §1.5}", "server.port", "expected a whole number (got 1.5)"),
+        ("server: {port: §65536}", "server.port", "is too large (got 65536); allowed: 0 to 65535"),
+        ("server: {port: §-1}", "server.port", "is too small (got -1); allowed: 0 to 65535"),
+        ("server: {port: §[1]}", "server.port", "expected a whole number (got a list)"),
+        ('server: {port: §"\\t"}', "server.port", "expected a whole number (got '\\t')"),
+        ("server:\n  §port:\n  region: x", "server.port", "is empty; allowed: 0 to 65535"),
+        ("server: {memory: §1MiB}", "server.memory", "is too small (got 1MiB); allowed: at least 16MiB"),
+        ("server: {memory: §64MO}", "server.memory", "expected a unit of B, KB, MB"),
+        ("server: {memory: §lots}", "server.memory", "expected a number and a unit, like 64MiB (got lots)"),
+        ("server: {log_level: §loud}", "server.log_level", "(got loud); allowed: debug, info, warning, error"),
+        ("server: {account: §12}", "server.account", "(got 12); allowed: text that matches ^\\d{12}$"),
+        ("server: {region: §[x]}", "server.region", "expected text (got a list)"),
+        ("server: {data_dir: §{}}", "server.data_dir", "expected a path (got keys and values)"),
+        ("server: {credentials: §{}}", "server.credentials", "expected a list (got keys and values)"),
+        ("server: §5", "server", "expected keys and values (got 5)"),
+        ("streams: {s: §[1]}", "streams.s", "expected keys and values (got a list)"),
+        ("streams:\n  §s:\n", "streams.s", "is empty"),
+        (
+            stream("buffer: {interval: §60}"),
+            "streams.s.buffer.interval",
+            "expected a unit of ms, s, m, h, d, like 300s (got 60); allowed: 0ms to 15m",
+        ),
+        (
+            stream("buffer: {interval: §16m}"),
+            "streams.s.buffer.interval",
+            "is too large (got 16m); allowed: 0ms to 15m",
+        ),
+        (f"streams: {{§a b: {{{SINK}}}}}", "streams.a b", "does not have the form it needs (got a b)"),
+        (stream("tags: {a: §[1]}"), "streams.s.tags.a", "expected text (got a list)"),
+        # components
+        (
+            "streams: {s: {sink: {type: §fiel, path: out}}}",
+            "streams.s.sink.type",
+            "unknown type; did you mean `file`? (got fiel); allowed: file, s3",
+        ),
+        ("streams: {s: {§sink: {path: out}}}", "streams.s.sink.type", "is missing; allowed: file, s3"),
+        ("streams: {s: {sink: §[file]}}", "streams.s.sink", "expected one type (got a list); allowed: file, s3"),
+        ("streams: {s: {sink: {type: §[x]}}}", "streams.s.sink.type", "expected one type (got a list)"),
+        ("streams: {s: {sink: {§type: }}}", "streams.s.sink.type", "is empty; allowed: file, s3"),
+        ("streams: {s: {§sink: file}}", "streams.s.sink.path", "is missing"),
+        ("streams:\n  s:\n    §sink:\n", "streams.s.sink", "is empty; allowed: file, s3"),
+        (
+            stream("compression: §gzop"),
+            "streams.s.compression",
+            "unknown type; did you mean `gzip`? (got gzop); allowed: gzip, none, zstd",
+        ),
+        (
+            CATALOG + stream("convert: {format: §parqet, table: a.b}"),
+            "streams.s.convert.format",
+            "unknown format; did you mean `parquet`? (got parqet); allowed: parquet",
+        ),
+        (stream("encryption: §client_side"), "streams.s.encryption", "key_file"),
+        (
+            "streams: {s: {sink: {type: s3, bucket: abc, server_side_encryption: §s4}}}",
+            "streams.s.sink.server_side_encryption",
+            "is none of the words allowed (got s4); allowed: s3 or keys kms_key",
+        ),
+        (
+            "streams: {s: {sink: {type: s3, bucket: abc, §server_side_encryption: {}}}}",
+            "streams.s.sink.server_side_encryption.kms_key",
+            "is missing",
+        ),
+        # variables
+        ("server: {port: §'${PORT}'}", "server.port", "environment variable PORT is not set"),
+        ("server: {port: §'${PORT'}", "server.port", "${ begins no expression"),
+    ],
+)
+def test_says_what_is_wrong_and_where(problems: Problems, text: str, key: str, said: str) -> None:
+    text, line, column = marked(text)
+    found = problems(text)
+    assert [(each.line, each.column, each.key) for each in found] == [(line, column, key)]
+    assert said in str(found[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        (
+            stream("transforms: [{type: lambda, function: §nope}]"),
+            "streams.s.transforms[0].function",
+            "no function of this name is defined (got nope); allowed: none is defined under `functions`",
+        ),
+        (
+            stream("§convert: {format: parquet, table: a.b}"),
+            "streams.s.convert.catalog",
+            "the table needs a catalog, and none is defined",
+        ),
+        (
+            "catalogs: {c: {type: file, path: c}, d: {type: file, path: d}}\n"
+            + stream("§convert: {format: parquet, table: a.b}"),
+            "streams.s.convert.catalog",
+            "there are several catalogs, say which; allowed: c, d",
+        ),
+        (
+            CATALOG + stream("convert: {format: parquet, catalog: §d, table: a.b}"),
+            "streams.s.convert.catalog",
+            "no catalog of this name is defined (got d); allowed: c",
+        ),
+        (
+            CATALOG + stream("compression: §gzip, convert: {format: parquet, table: a.b}"),
+            "streams.s.compression",
+            "parquet compresses inside",
+        ),
+        (
+            stream("encryption: {type: client_side, key_file: §missing.key}"),
+            "streams.s.encryption.key_file",
+            "no file stands there",
+        ),
+        ("functions: {f: {path: §missing.py}}", "functions.f.path", "no file stands there"),
+        (
+            'streams: {s: {sink: {type: s3, bucket: abc, prefix: §"!{timestamp:yyyy"}}}',
+            "streams.s.sink.prefix",
+            "must begin an expression like !{timestamp:yyyy}",
+        ),
+        (
+            'streams: {s: {sink: {type: s3, bucket: abc, prefix: §"!{firehose:error-output-type}/"}}}',
+            "streams.s.sink.prefix",
+            "belongs to the error output prefix",
+        ),
+        (
+            stream('failed: {prefix: §"!{timestamp:yyyy}/"}'),
+            "streams.s.failed.prefix",
+            "must hold !{firehose:error-output-type}",
+        ),
+        (
+            stream("failed: {sink: {type: s3, bucket: abc, time_zone: §Mars/Olympus}}"),
+            "streams.s.failed.sink.time_zone",
+            "no such time zone (got Mars/Olympus); allowed: UTC, or an IANA name",
+        ),
+        ("server: {host: §0.0.0.0}", "server.host", "give `server.credentials`, or listen on loopback"),
+        ("server: {host: §example.org}", "server.host", "give `server.credentials`"),
+    ],
+)
+def test_says_what_does_not_fit_together(problems: Problems, text: str, key: str, said: str) -> None:
+    text, line, column = marked(text)
+    found = problems(text)
+    assert [(each.line, each.column, each.key) for each in found] == [(line, column, key)]
+    assert said in str(found[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server: {host: localhost}",
+        "server: {host: '::1'}",
+        "server: {host: 0.0.0.0, credentials: [{access_key_id: a, secret_access_key: b}]}",
+        CATALOG + stream("compression: none, convert: {format: parquet, table: a.b}"),
+        stream("failed: {prefix: failed/}"),
+        stream("buffer: {size: 1B, interval: 0s}"),
+        stream("convert: "),
+    ],
+)
+def test_has_nothing_to_say_about_what_is_right(loaded: Load, text: str) -> None:
+    loaded(text)
+
+
+def test_says_that_a_file_cannot_be_read(
+    loaded: Load, problems: Problems, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("def handler(event, context): ...\n", "f.py")
+    loaded("functions: {f: {path: f.py}}")
+    # root may read every file, so that only the answer can be changed
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert "cannot be read by this user" in problems("functions: {f: {path: f.py}}")[0].message
+
+
+async def test_asks_file_catalogs_for_the_tables(loaded: Load, write: Write) -> None:
+    write("columns: {id: bigint}\n", "tables/web/hits.yaml")
+    catalogs = "catalogs: {one: {type: file, path: tables}}\n"
+    configuration = loaded(catalogs + stream("convert: {format: parquet, table: web.hits}"))
+    assert await configuration.table_problems() == []
+
+    text, line, column = marked(catalogs + stream("convert: {format: parquet, table: §web.clicks}"))
+    (found,) = await loaded(text).table_problems()
+    assert (found.line, found.column, found.key) == (line, column, "streams.s.convert.table")
+    assert "there is web.hits" in found.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CATALOG + stream("convert: {format: parquet, table: '${SECRET}'}"),
+        "catalogs: {c: {type: file, path: '${SECRET}'}}\n" + stream("convert: {format: parquet, table: a.b}"),
+    ],
+)
+async def test_shows_no_secret_when_a_table_is_missing(loaded: Load, text: str) -> None:
+    (found,) = await loaded(text, {"SECRET": "hunter.two"}).table_problems()
+    assert "hunter" not in str(found)
+
+
+def test_says_everything_at_once(problems: Problems) -> None:
+    found = problems(
+        """
+server: {prot: 1, memory: 1B, host: 0.0.0.0}
+functions:
+  f: {path: missing.py, timeout: 5}
+streams:
+  one:
+    sink: {type: fiel}
+    buffer: {size: 0, intervall: 60s}
+    transforms: [{type: lambda, function: nope}]
+  two:
+    sink: {type: file, path: "${MISSING}", prefix: "!{nope:x}"}
+    failed: {prefix: "!{timestamp:yyyy}/"}
+"""
+    )
+    assert [(each.line, each.key) for each in found] == [
+        (2, "server.prot"),
+        (2, "server.memory"),
+        (2, "server.host"),
+        (4, "functions.f.path"),
+        (4, "functions.f.timeout"),
+        (7, "streams.one.sink.type"),
+        (8, "streams.one.buffer.size"),
+        (8, "streams.one.buffer.intervall"),
+        (9, "streams.one.transforms[0].function"),
+        (11, "streams.two.sink.path"),
+        (11, "streams.two.sink.prefix"),
+        (12, "streams.two.failed.prefix"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # the names and keys are written, only not right yet: nothing else is missing
+        "functions: {f: {path: []}}\n" + stream("transforms: [{type: lambda, function: f}]"),
+        "server: {host: 0.0.0.0, credentials: [{access_key_id: a}]}",
+        "catalogs: {c: {type: file, path: []}}\n" + stream("convert: {format: parquet, table: a.b}"),
+        stream("transforms: [{type: lambda, function: '${MISSING}'}]"),
+    ],
+)
+def test_does_not_complain_twice_about_one_mistake(problems: Problems, text: str) -> None:
+    assert len(problems(text)) == 1
+
+
+SECRETS = st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789{}!:/ '", min_size=6, max_size=40)
+
+PLACES = [
+    "server: {{port: {0}}}",
+    "server: {{memory: {0}}}",
+    "server: {{account: {0}}}",
+    "server: {{log_level: {0}}}",
+    "server: {{host: {0}}}",
+    "server: {{credentials: {0}}}",
+    "functions: {{f: {{path: {0}}}}}",
+    "functions: {{f: {{path: x, timeout: {0}}}}}",
+    "streams: {{s: {0}}}",
+    "streams: {{s: {{sink: {0}}}}}",
+    "streams: {{s: {{sink: {{type: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: [{0}]}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x, prefix: {0}, zzz: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x, time_zone: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x, file_extension: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x}}, failed: {{prefix: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x}}, encryption: {{type: client_side, key_file: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x}}, transforms: [{{type: lambda, function: {0}}}]}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x}}, buffer: {{interval: {0}}}}}}}",
+    "streams: {{s: {{sink: {{type: file, path: x}}, convert: {{format: parquet, table: {0}, catalog: {0}}}}}}}",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@given(secret=SECRETS)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_never_shows_a_value_of_the_environment(loaded: Load, place: str, secret: str) -> None:
+    try:
+        loaded(place.format('"<${SECRET}>"') + "\nserver_: 1\n", {"SECRET": secret})
+    except ConfigError as error:
+        for problem in error.problems:
+            shown = f"{problem.message} {problem.key} {problem.value} {problem.allowed}"
+            assert secret not in shown
+
+
+def test_says_which_variable_a_bad_value_came_from(problems: Problems) -> None:
+    (found,) = problems("server: {port: '${PORT}'}", {"PORT": "hunter2hunter2"})
+    assert str(found).endswith("server.port: expected a whole number (got *** from ${PORT}); allowed: 0 to 65535")
+
+
+def test_shows_the_words_of_a_component_that_hold_no_secret(problems: Problems) -> None:
+    (found,) = problems("server: {memory: '${M}'}", {"M": "1GO"})
+    assert found.message == "expected a unit of B, KB, MB, GB, TB, KIB, MIB, GIB, TIB, like 64MiB"
+
+
+def test_never_shows_a_secret_written_in_the_file(problems: Problems) -> None:
+    text = "server: {credentials: [{access_key_id: a, secret_access_key: [hunter2]}, hunter2]}"
+    for found in problems(text.replace("[hunter2]", "{a: hunter2}")):
+        assert "hunter2" not in str(found) or found.key == "server.credentials[1]"
+
+
+def test_cuts_long_values(problems: Problems) -> None:
+    (found,) = problems(f"server: {{port: {'x' * 500}}}")
+    assert found.value == "x" * 80 + "…"
+
+
+def test_shows_where_a_value_repeated_by_an_alias_is_written(problems: Problems) -> None:
+    text, line, column = marked(
+        f"streams:\n  one: &one {{{SINK}, delimiter: §comma}}\n  two: *one\n  three: {{<<: *one, tags: {{a: b}}}}\n"
+    )
+    found = problems(text)
+    assert [(each.line, each.column) for each in found] == [(line, column)] * 3
+    assert [each.key for each in found] == [f"streams.{name}.delimiter" for name in ("one", "two", "three")]
