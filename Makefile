@@ -19,6 +19,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+demo: $(READY) ## the main job, end to end, in a minute
+	$(BIN)/python demo/demo.py
+
 test: $(READY) ## the tests (at most 30 minutes)
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
 

@@ -587,6 +587,14 @@ class Manifest:
     finished_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class StateSnapshot:
+    """All accounts, and what is done of every stream, at one moment."""
+
+    account: tuple[AccountRow, ...]
+    done: Mapping[str, tuple[Done, ...]]
+
+
 class StateStore(Protocol):
     """Positions, done rows, intents, manifests, accounts and stream definitions.
 
@@ -605,8 +613,8 @@ class StateStore(Protocol):
         """Return what is done and what is under way."""
         ...
 
-    async def account(self) -> list[AccountRow]:
-        """Return all accounts as they stand in one snapshot."""
+    async def snapshot(self) -> StateSnapshot:
+        """Return all accounts and what is done, of one moment."""
         ...
 
     async def manifests(self, stream: str, outlet: str, *, since_ms: int = 0) -> list[Manifest]:

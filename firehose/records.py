@@ -212,6 +212,12 @@ class RowSet:
                 found[index] |= sub != WHOLE and sub in parts.get(int(sequence[index]), ())
         return found
 
+    def holds(self, shard: str, sequence: int, sub_sequence: int) -> bool:
+        """Return whether one row is in the set."""
+        if sub_sequence == WHOLE:
+            return sequence in self._whole.get(shard, ())
+        return sub_sequence in self._parts.get(shard, {}).get(sequence, ())
+
     def whole(self, shard: str) -> BitMap64:
         """Return the sequences of the whole rows of `shard`; do not change it."""
         return self._whole.get(shard, BitMap64())

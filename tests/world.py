@@ -128,7 +128,7 @@ class World:
         state = await SqliteStateStore.open(self.folder / "state.db", InlineExecutor(), read_only=True)
         try:
             totals: dict[str, int] = {}
-            for row in await state.account():
+            for row in (await state.snapshot()).account:
                 totals[str(row.term)] = totals.get(str(row.term), 0) + row.rows
             return totals
         finally:

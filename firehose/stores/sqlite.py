@@ -31,6 +31,7 @@ from firehose.protocols import (
     SaveDone,
     SaveIntents,
     SaveReplay,
+    StateSnapshot,
     StreamRecord,
     StreamState,
     Term,
@@ -115,12 +116,8 @@ class SqliteStateStore:
     async def load(self, stream: str) -> StreamState:
         return await self._run(lambda connection: _load(connection, stream))
 
-    async def account(self) -> list[AccountRow]:
-        query = (
-            "SELECT stream, outlet, hour, term, rows FROM account WHERE rows != 0 ORDER BY stream, hour, outlet, term"
-        )
-        rows = await self._run(lambda c: c.execute(query).fetchall())
-        return [AccountRow(stream, outlet, hour, Term(term), count) for stream, outlet, hour, term, count in rows]
+    async def snapshot(self) -> StateSnapshot:
+        return await self._run(_snapshot)
 
     async def manifests(self, stream: str, outlet: str, *, since_ms: int = 0) -> list[Manifest]:
         query = (
@@ -162,23 +159,43 @@ def _errors(path: Path) -> Iterator[None]:
         raise DataDirectoryError(f"{path} is damaged or no state of ours: {error}") from error
 
 
-def _load(connection: sqlite3.Connection, stream: str) -> StreamState:
+def _done(connection: sqlite3.Connection, stream: str) -> tuple[Done, ...]:
+    beyond: dict[tuple[str, str], RowSet] = {}
+    for shard, outlet, rows in connection.execute("SELECT shard, outlet, rows FROM done WHERE stream = ?", (stream,)):
+        beyond[shard, outlet] = beyond.get((shard, outlet), RowSet()) | RowSet.from_bytes(rows)
+    query = "SELECT shard, outlet, position FROM positions WHERE stream = ?"
+    return tuple(
+        Done(shard, outlet, position, beyond.get((shard, outlet), RowSet()))
+        for shard, outlet, position in connection.execute(query, (stream,))
+    )
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let several queries see the same moment."""
     connection.execute("BEGIN")
     try:
-        positions = connection.execute(
-            "SELECT shard, outlet, position FROM positions WHERE stream = ?", (stream,)
-        ).fetchall()
-        beyond: dict[tuple[str, str], RowSet] = {}
-        for shard, outlet, rows in connection.execute(
-            "SELECT shard, outlet, rows FROM done WHERE stream = ?", (stream,)
-        ):
-            beyond[shard, outlet] = beyond.get((shard, outlet), RowSet()) | RowSet.from_bytes(rows)
-        query = "SELECT body, rows FROM deliveries WHERE stream = ? AND finished_ms IS NULL ORDER BY rowid"
-        intents = tuple(_intent(body, rows) for body, rows in connection.execute(query, (stream,)))
+        yield
     finally:
         connection.execute("ROLLBACK")
-    done = tuple(Done(shard, outlet, at, beyond.get((shard, outlet), RowSet())) for shard, outlet, at in positions)
-    return StreamState(done, intents)
+
+
+def _snapshot(connection: sqlite3.Connection) -> StateSnapshot:
+    query = "SELECT stream, outlet, hour, term, rows FROM account WHERE rows != 0 ORDER BY stream, hour, outlet, term"
+    with _one_moment(connection):
+        account = tuple(
+            AccountRow(stream, outlet, hour, Term(term), rows)
+            for stream, outlet, hour, term, rows in connection.execute(query)
+        )
+        uids = [uid for (uid,) in connection.execute("SELECT DISTINCT stream FROM positions")]
+        return StateSnapshot(account, {uid: _done(connection, uid) for uid in uids})
+
+
+def _load(connection: sqlite3.Connection, stream: str) -> StreamState:
+    query = "SELECT body, rows FROM deliveries WHERE stream = ? AND finished_ms IS NULL ORDER BY rowid"
+    with _one_moment(connection):
+        intents = tuple(_intent(body, rows) for body, rows in connection.execute(query, (stream,)))
+        return StreamState(_done(connection, stream), intents)
 
 
 def _hours(text: str) -> dict[int, int]:

@@ -1,0 +1,238 @@
+"""The command's verbs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from firehose.cli import output
+from firehose.cli.call import call
+from firehose.cli.options import data_dir_option, filter_options, given, json_option
+from firehose.errors import FirehoseError
+from firehose.units import format_bytes, format_duration_ms
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FirehoseError as error:
+            click.echo(f"firehose: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="firehose")
+def main() -> None:
+    """Delivery streams on your own machines, with the API of Amazon Data Firehose."""
+
+
+CONFIG = click.argument("config", nargs=-1, type=click.Path(path_type=Path, exists=True))
+
+
+@main.command()
+@CONFIG
+@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="The port to listen on; 0 takes a free one.  [default: 4573]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FIREHOSE_DATA_DIR",
+    help="Where everything durable lies.  [default: server.data_dir of CONFIG, or .firehose]",
+)
+@click.option("--log-style", type=click.Choice(["json", "plain"]), help="How log lines look.")
+def run(config: tuple[Path, ...], **overrides: Any) -> None:
+    """Run the service with the streams of CONFIG: YAML files, or folders of them."""
+    from firehose.cli.run import run as run_service
+
+    run_service(config, given(**overrides))
+
+
+@main.command()
+@CONFIG
+@json_option
+def validate(config: tuple[Path, ...], as_json: bool) -> None:
+    """Say everything that is wrong in CONFIG, each with its place."""
+    from firehose.cli.configuration import validate as check
+
+    problems, summary = check(config)
+    if as_json:
+        output.show_json({"valid": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(problem["text"], err=True)
+        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else summary)
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from firehose.config.schema import json_schema_text
+
+    click.echo(json_schema_text(), nl=False)
+
+
+@main.command()
+@click.argument("stream", required=False)
+@data_dir_option
+@json_option
+def status(stream: str | None, data_dir: Path, as_json: bool) -> None:
+    """Show what each stream is doing: backlog, freshness, last error."""
+    answer = call(data_dir, "status", given(stream=stream))
+    if as_json:
+        output.show_json(answer)
+        return
+    rows = [
+        (
+            each["name"],
+            each["state"],
+            each["backlog_records"],
+            format_bytes(each["backlog_bytes"]),
+            "-" if each["freshness_ms"] is None else format_duration_ms(each["freshness_ms"]),
+            each["open_objects"],
+            "-" if each["last_error"] is None else f"{each['last_error']['code']}: {each['last_error']['message']}",
+        )
+        for each in answer["streams"]
+    ]
+    output.show_table(("stream", "state", "records waiting", "bytes", "oldest", "objects open", "last error"), rows)
+    click.echo(f"log {format_bytes(answer['log_bytes'])} of {format_bytes(answer['log_quota_bytes'])}", err=True)
+
+
+@main.command()
+@click.argument("stream", required=False)
+@data_dir_option
+@json_option
+def audit(stream: str | None, data_dir: Path, as_json: bool) -> None:
+    """Show whether every record is accounted for, by stream and hour; exit with 1 where the account does not close."""
+    answer = call(data_dir, "audit", given(stream=stream))
+    if as_json:
+        output.show_json(answer)
+    else:
+        _show_audit(answer["streams"])
+    sys.exit(0 if answer["closes"] else 1)
+
+
+def _show_audit(streams: Sequence[dict[str, Any]]) -> None:
+    terms = ["accepted", "created", "delivered", "failed", "dropped", "pending"]
+    rare = ["duplicate", "expired", "discarded", "unreadable"]
+    terms += [term for term in rare if any(each["total"][term] for each in streams)]
+    rows = []
+    for each in streams:
+        for hour in [*each["hours"], {"hour_ms": None, **each["total"]}]:
+            when = "total" if hour["hour_ms"] is None else output.moment(hour["hour_ms"])[:13] + "h"
+            closes = "closes" if hour["difference"] == 0 else f"OFF BY {hour['difference']}"
+            rows.append((each["stream"], when, *(hour[term] for term in terms), closes))
+    output.show_table(("stream", "hour (UTC)", *terms, "account"), rows)
+
+
+def _control(verb: str, text: str, done: str) -> None:
+    @main.command(verb, help=text)
+    @click.argument("stream", required=True)
+    @data_dir_option
+    def command(stream: str, data_dir: Path) -> None:
+        call(data_dir, verb, {"stream": stream})
+        click.echo(f"{stream}: {done}")
+
+
+_control("pause", "Stop delivering STREAM; producers may go on putting.", "paused")
+_control("resume", "Go on delivering STREAM.", "delivering")
+_control("flush", "Deliver what STREAM has buffered, now.", "flushed")
+
+
+@main.group()
+def failed() -> None:
+    """Look at the records that failed."""
+
+
+@failed.command("ls")
+@filter_options
+@click.option("--all", "all_", is_flag=True, help="Those that were replayed, too.")
+@click.option("--limit", type=int, default=100, show_default=True)
+@data_dir_option
+@json_option
+def failed_ls(data_dir: Path, as_json: bool, all_: bool, **parameters: Any) -> None:
+    """List failed records, oldest first."""
+    answer = call(data_dir, "failed_ls", given(**parameters, all=all_))
+    if as_json:
+        output.show_json(answer)
+        return
+    rows = [
+        (
+            output.moment(each["arrival_ms"]),
+            each["stream"],
+            each["stage"],
+            each["code"],
+            each["message"][:60],
+            each["id"],
+        )
+        for each in answer["records"]
+    ]
+    output.show_table(("arrived (UTC)", "stream", "stage", "code", "message", "id"), rows)
+    if answer["more"]:
+        click.echo("... and more; raise --limit, or narrow the filter", err=True)
+
+
+@failed.command("show")
+@click.argument("id")
+@data_dir_option
+@json_option
+def failed_show(id: str, data_dir: Path, as_json: bool) -> None:
+    """Show one failed record with its original bytes. ID: as `failed ls` prints it."""
+    answer = call(data_dir, "failed_show", {"id": id})
+    if as_json:
+        output.show_json(answer)
+        return
+    for name in ("stream", "stage", "code", "message", "attempts", "replayed", "shard", "sequence"):
+        click.echo(f"{name:10} {answer[name]}")
+    click.echo(f"{'arrived':10} {output.moment(answer['arrival_ms'])}")
+    click.echo(f"{'record':10} {answer['text']}")
+
+
+@failed.command("stats")
+@filter_options
+@data_dir_option
+@json_option
+def failed_stats(data_dir: Path, as_json: bool, **parameters: Any) -> None:
+    """Count failed records by reason."""
+    answer = call(data_dir, "failed_stats", given(**parameters))
+    if as_json:
+        output.show_json(answer)
+        return
+    heads = ("stream", "stage", "code", "records", "replayed", "open")
+    output.show_table(heads, [tuple(each[head] for head in heads) for each in answer["reasons"]])
+
+
+@main.command()
+@filter_options
+@click.option("--dry-run", is_flag=True, help="Only say how many records would be replayed.")
+@click.option("--rate", type=click.IntRange(min=1), help="At most so many records a second.")
+@data_dir_option
+@json_option
+def replay(data_dir: Path, as_json: bool, dry_run: bool, rate: int | None, **parameters: Any) -> None:
+    """Send failed records through their streams again, each once however often this is called."""
+    from firehose.cli.replay import replay as run_replay
+
+    answer = run_replay(data_dir, given(**parameters, dry_run=dry_run), rate=rate, is_quiet=as_json)
+    if as_json:
+        output.show_json(answer)
+        return
+    verb = "would be replayed" if dry_run else "replayed"
+    click.echo(f"{answer['replayed']:,} records {verb}; {answer['replayed_before']:,} were replayed before")
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--key-file", type=click.Path(path_type=Path, exists=True), help="The key that the object was encrypted with."
+)
+@click.option("--kms-key", help="The KMS key that the object's key was wrapped with.")
+def cat(url: str, key_file: Path | None, kms_key: str | None) -> None:
+    """Print the object at URL (s3://BUCKET/KEY, file:///PATH or a path), decrypted and decompressed."""
+    from firehose.cli.cat import cat as print_object
+
+    print_object(url, key_file=key_file, kms_key=kms_key)

@@ -1,0 +1,39 @@
+"""Showing answers to people, or to programs with `--json`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def show_json(value: Any) -> None:
+    """Print an answer as JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows in columns; numbers stand to the right."""
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(len(head), *(len(row[at]) for row in cells)) if cells else len(head) for at, head in enumerate(heads)]
+    click.echo("  ".join(head.ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip())
+    for row, given in zip(cells, rows, strict=True):
+        parts = [
+            text.rjust(width) if isinstance(value, int) and not isinstance(value, bool) else text.ljust(width)
+            for text, width, value in zip(row, widths, given, strict=True)
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def moment(time_ms: int) -> str:
+    """Return Unix milliseconds as people read them, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_ms / 1_000))

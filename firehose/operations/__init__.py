@@ -1,0 +1,32 @@
+"""What people ask of a service: the verbs behind the command line, the same whether the service runs or not.
+
+Each verb takes a service and JSON parameters and returns JSON, so that it can be called here or through the admin door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from firehose.operations import audit, control, failed, replay, status
+from firehose.service import Service
+
+Verb = Callable[[Service, dict[str, Any]], Awaitable[Any]]
+
+VERBS: dict[str, Verb] = {
+    "status": status.status,
+    "audit": audit.audit,
+    "pause": control.pause,
+    "resume": control.resume,
+    "flush": control.flush,
+    "failed_ls": failed.ls,
+    "failed_show": failed.show,
+    "failed_stats": failed.stats,
+    "replay": replay.replay,
+}
+
+
+def bound_verbs(service: Service) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:
+    """Return the verbs for one service."""
+    return {name: partial(verb, service) for name, verb in VERBS.items()}

@@ -1,0 +1,66 @@
+"""What happens to the service as a whole."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from firehose.telemetry import Event, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStarted(Event):
+    """The service takes records."""
+
+    version: str
+    data_dir: str
+    url: str
+    streams: int
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopped(Event):
+    """The service stopped; nothing needed flushing."""
+
+    took_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDefined(Event):
+    """A stream was made, changed or found again."""
+
+    stream: str
+    origin: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOrphaned(Event):
+    """A stream is no longer defined in any file. What it still holds is delivered to its end, as last defined."""
+
+    level: ClassVar[int] = logging.WARNING
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRemoved(Event):
+    """A stream is gone: it was deleted (`discarded` rows with it), or an orphan was delivered to its end."""
+
+    stream: str
+    discarded: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed(Event):
+    """A stream's worker ended by an error; its rows wait in the log, and it starts again after `retry_in_ms`."""
+
+    level: ClassVar[int] = logging.ERROR
+    stream: str
+    code: str
+    error: str
+    retry_in_ms: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("worker_failures_total", "Workers that ended by an error.", stream=self.stream, code=self.code)

@@ -1,0 +1,139 @@
+"""From a stream's configuration to what its worker is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, StreamIdentity
+from firehose.compressors.none import NoneConfig
+from firehose.config.models import BufferConfig, StreamConfig
+from firehose.delivery.buffer import Hints
+from firehose.delivery.conversion import Conversion, Processes
+from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
+from firehose.encoders.records import RecordsEncoder
+from firehose.errors import InvalidError
+from firehose.keys import Prefix
+from firehose.protocols import Catalog, Encoder, Stage
+
+#: Firehose's defaults: an object of raw records is closed at 5 MiB, a columnar one at 128 MiB.
+RAW_BYTES = 5 * 2**20
+COLUMNAR_BYTES = 128 * 2**20
+
+#: What every object is sent as, whatever it holds: dashboards and loaders written for Firehose expect it.
+CONTENT_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the streams of one service share."""
+
+    environment: Environment
+    functions: Mapping[str, FunctionConfig]
+    catalogs: Mapping[str, Catalog]
+    converters: Processes
+
+
+def build_outlets(config: StreamConfig, context: BuildContext) -> tuple[Outlet, Outlet]:
+    """Return where a stream's objects go, and its failed records. Errors: InvalidError for what cannot be built."""
+    encoder = _encoder(config)
+    sink = config.sink.build(context)
+    cipher = config.encryption.build(context) if config.encryption else None
+    compressor = config.compression.build(context)
+    failed_sink = config.failed.sink or config.sink
+    try:
+        prefix = Prefix.parse(config.sink.prefix, time_zone=config.sink.time_zone)
+        failed_prefix = Prefix.parse(config.failed.prefix, error_output=True, time_zone=failed_sink.time_zone)
+    except ValueError as error:
+        raise InvalidError(str(error)) from error
+    destination = Outlet(
+        name=DESTINATION,
+        sink=sink,
+        prefix=prefix,
+        hints=_hints(config.buffer, COLUMNAR_BYTES if config.convert else RAW_BYTES),
+        compressor=compressor,
+        cipher=cipher,
+        extension=config.sink.file_extension or encoder.extension + compressor.extension,
+        content_type=CONTENT_TYPE,
+    )
+    failed = Outlet(
+        name=FAILED,
+        sink=failed_sink.build(context) if config.failed.sink else sink,
+        prefix=failed_prefix,
+        hints=_hints(config.failed.buffer or config.buffer, RAW_BYTES),
+        compressor=NoneConfig(type="none").build(context),
+        cipher=cipher,
+        extension="",
+        content_type=CONTENT_TYPE,
+    )
+    return destination, failed
+
+
+def build_plan(config: StreamConfig, identity: StreamIdentity, version: int, shared: Shared) -> StreamPlan:
+    """Return what a stream's worker is made of. Errors: those of its components, when they are built."""
+    context = BuildContext(shared.environment, identity, shared.functions, shared.catalogs)
+    destination, failed = build_outlets(config, context)
+    return StreamPlan(
+        identity=identity,
+        version=version,
+        source=config.source.build(context),
+        transforms=tuple(each.build(context) for each in config.transforms),
+        conversion=_conversion(config.convert, shared),
+        encoder=_encoder(config),
+        destination=destination,
+        failed=failed,
+        retention_ms=getattr(config.source, "retention_ms", None),
+        stage_facts=_stage_facts(config, identity),
+    )
+
+
+async def close_plan(plan: StreamPlan) -> None:
+    """Close everything a plan holds open, the rest too where one fails."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(plan.source.close)
+        for transform in plan.transforms:
+            stack.push_async_callback(transform.close)
+        stack.push_async_callback(plan.destination.sink.close)
+        if plan.failed.sink is not plan.destination.sink:
+            stack.push_async_callback(plan.failed.sink.close)
+
+
+def _hints(buffer: BufferConfig, default_bytes: int) -> Hints:
+    return Hints(buffer.max_bytes or default_bytes, buffer.max_age_ms)
+
+
+def _encoder(config: StreamConfig) -> Encoder:
+    return config.convert.encoder() if config.convert else RecordsEncoder(config.delimiter)
+
+
+def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | None:
+    if convert is None:
+        return None
+    catalog = shared.catalogs.get(_catalog_name(convert, shared.catalogs))
+    if catalog is None:
+        raise InvalidError(f"convert: no catalog {convert.catalog!r}; defined: {', '.join(shared.catalogs) or 'none'}")
+    return Conversion(convert, catalog, shared.environment.executor, shared.converters)
+
+
+def _catalog_name(convert: ConvertConfig, catalogs: Mapping[str, Catalog]) -> str:
+    return convert.catalog or (next(iter(catalogs)) if len(catalogs) == 1 else "")
+
+
+def _stage_facts(config: StreamConfig, identity: StreamIdentity) -> dict[Stage, dict[str, Any]]:
+    facts: dict[Stage, dict[str, Any]] = {}
+    for transform in config.transforms:
+        facts[Stage.TRANSFORM] = transform.error_facts(identity)
+    if config.convert is not None:
+        database, _, table = config.convert.table.partition(".")
+        facts[Stage.CONVERT] = {
+            "dataCatalogTable": {
+                "catalogId": identity.account,
+                "databaseName": database,
+                "tableName": table,
+                "region": identity.region,
+                "versionId": config.convert.version,
+            }
+        }
+    return facts
