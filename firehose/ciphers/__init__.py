@@ -1,0 +1,1 @@
+"""Encryption of objects before they leave this machine."""
