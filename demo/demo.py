@@ -142,13 +142,13 @@ def show_table() -> int:
         f" sum(amount) AS amount FROM {files} GROUP BY page ORDER BY views DESC"
     )
     print(duckdb.sql(query))
-    (count,) = duckdb.sql(f"SELECT count(*) FROM {files}").fetchone() or (0,)
+    ((count,),) = duckdb.sql(f"SELECT count(*) FROM {files}").fetchall()
     return int(count)
 
 
 def main() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir()
+    (HOME / "lake").mkdir(parents=True)
     found = records()
     with service(ROOT / "configs" / "functions" / "clean_events.py") as url:
         say(f"{len(found):,} web events go in through boto3's put_record_batch, some of them damaged")

@@ -14,6 +14,7 @@ from firehose.ciphers.client_side import ClientSideConfig
 from firehose.clock import SystemClock
 from firehose.components import BuildContext, Environment, StreamIdentity, config_classes
 from firehose.delivery.reading import open_object
+from firehose.delivery.sealer import ENCODING_METADATA
 from firehose.errors import InvalidError
 from firehose.executors import ThreadExecutor
 from firehose.filesystem import OsFileSystem
@@ -47,9 +48,10 @@ async def _cat(url: str, key_file: Path | None, kms_key: str | None) -> None:
         sink, key = _sink_of(url, context)
         try:
             info = await sink.stat(key)
-            if info.content_encoding not in _COMPRESSIONS:
-                raise InvalidError(f"{url} has Content-Encoding {info.content_encoding!r}, which cat does not read")
-            compression = config_classes("compressors")[_COMPRESSIONS[info.content_encoding]]
+            encoding = info.metadata.get(ENCODING_METADATA, info.content_encoding)
+            if encoding not in _COMPRESSIONS:
+                raise InvalidError(f"{url} has Content-Encoding {encoding!r}, which cat does not read")
+            compression = config_classes("compressors")[_COMPRESSIONS[encoding]]
             async with open_object(
                 sink,
                 key,

@@ -23,7 +23,11 @@ class Backoff:
 
         Errors that somebody must repair start at the slow end: they do not heal within a second.
         """
-        wait_ms = LAST_MS if isinstance(error, PermanentError) and self.failures > 3 else FIRST_MS * 2**self.failures
+        wait_ms = (
+            LAST_MS
+            if isinstance(error, PermanentError) and self.failures > 3
+            else FIRST_MS * 2 ** min(self.failures, 16)
+        )
         self.failures += 1
         wait_ms = min(wait_ms, LAST_MS)
         wished_ms = error.retry_after_ms if isinstance(error, RetryableError) else None

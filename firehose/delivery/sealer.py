@@ -30,6 +30,9 @@ RECORDS = pa.schema([pa.field("data", pa.large_binary(), nullable=False)])
 #: The object's metadata that says which rows it holds, so that another attempt can tell which of them stands.
 ROWS_METADATA = "firehose-rows"
 
+#: The encrypted object's metadata that says how it was compressed before.
+ENCODING_METADATA = "firehose-content-encoding"
+
 
 def rows_digest(rows: RowSet) -> str:
     """Return 32 hex digits that stand for a set of rows."""
@@ -239,6 +242,17 @@ class Sealer:
             failures=made.failures,
             facts=facts,
             content_type=outlet.content_type,
-            content_encoding=outlet.compressor.content_encoding,
-            metadata={ROWS_METADATA: rows_digest(made.rows), **(key.metadata if key else {})},
+            content_encoding=outlet.compressor.content_encoding if key is None else None,
+            metadata={ROWS_METADATA: rows_digest(made.rows), **_sealed_metadata(outlet, key)},
         )
+
+
+def _sealed_metadata(outlet: Outlet, key: DataKey | None) -> dict[str, str]:
+    """Return what an encrypted object carries: its key, and its compression, which no header may tell.
+
+    A client that decodes Content-Encoding by itself would choke on the ciphertext.
+    """
+    if key is None:
+        return {}
+    encoding = outlet.compressor.content_encoding
+    return dict(key.metadata) | ({ENCODING_METADATA: encoding} if encoding else {})

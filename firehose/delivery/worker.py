@@ -265,7 +265,7 @@ class StreamWorker:
     def _fail(self, failed: FailedRows) -> None:
         self._put(FAILED, Stage(failed.stage).error_output_type, failed)
         codes = Counter(failed.rows.column("code").to_pylist())
-        self._telemetry.emit(RecordsFailed(self.plan.identity.name, failed.stage, len(failed), codes))
+        self._telemetry.emit(RecordsFailed(self.plan.identity.name, failed.stage, len(failed), dict(codes)))
 
     def _put(self, outlet: str, group: str, piece: Batch | FailedRows) -> None:
         self._budget.overdraw(self.buffer.add(outlet, group, piece, now_ms=self._clock.now_ms()))
