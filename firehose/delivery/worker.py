@@ -209,7 +209,11 @@ class StreamWorker:
             reading[event.shard] = tasks.create_task(self._read(self._shards[event.shard]))
 
     async def _read(self, shard: Shard) -> None:
-        """Read a shard to its end, and forget it when all of it is done."""
+        """Read a shard to its end, and let go of it when all of it is done.
+
+        Its position stays in the state until the source has no such shard any more: a source that is opened again
+        before it has reclaimed the shard would hand it out from its beginning.
+        """
         intake = Intake(
             shard, self.plan, self.ledger, self._recovered, self._budget, self._clock, self._telemetry, self._wake_all
         )
@@ -218,11 +222,9 @@ class StreamWorker:
         while self.ledger.position(shard.name) < last:
             self._moved.clear()
             await self._moved.wait()
+        await self._commit()
         del self._intakes[shard.name], self._shards[shard.name]
         self.ledger.remove_shard(shard.name)
-        self.ledger.add(ForgetShard(self.plan.identity.uid, shard.name))
-        await self._commit()
-        await self.plan.source.release(shard.name, last)
         await shard.close()
 
     async def _transform(self, batch: Batch) -> Outcome:

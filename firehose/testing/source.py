@@ -17,6 +17,7 @@ class MemorySource:
         self._batches: dict[str, list[Batch]] = {}
         self._ended: set[str] = set()
         self.released: dict[str, int] = {}
+        self.reclaimed: list[tuple[str, list[Batch]]] = []
         self.changed = asyncio.Event()
 
     def put(self, shard: str, records: Sequence[bytes], *, arrival_ms: int) -> Batch:
@@ -33,6 +34,12 @@ class MemorySource:
         self._batches.setdefault(shard, [])
         self._ended.add(shard)
         self._change()
+
+    def reclaim(self) -> None:
+        """Forget the shards that ended and are released to their end, as a log does with its space."""
+        for shard in [each for each in self._ended if self.released.get(each, -1) == self.size(each) - 1]:
+            self._ended.discard(shard)
+            self.reclaimed.append((shard, self._batches.pop(shard)))
 
     def size(self, shard: str) -> int:
         """Return how many rows `shard` holds."""

@@ -53,6 +53,7 @@ class Crashes(World):
         self.chance = random.Random(seed)
         self.crashed = asyncio.Event()
         self.steps_left = 0
+        self.shards = ["s0"]
         self.transforms = (Fickle(self.chance),)
         self.sink.fault = self.failed_sink.fault = self._fault
         self.store = lambda store: CrashingStore(store, self)
@@ -84,9 +85,14 @@ class Crashes(World):
                     return
 
     def _put(self) -> None:
-        shard = self.chance.choice("ab")
+        if self.chance.random() < 0.1:
+            self.source.end(self.shards[-1])
+            self.source.reclaim()
+        if self.source.is_ended(self.shards[-1]) or self.shards[-1] in dict(self.source.reclaimed):
+            self.shards.append(f"s{len(self.shards)}")
+        shard = self.shards[-1]
         first = self.source.size(shard)
-        records = [f"{shard}{first + index}".encode() for index in range(self.chance.randint(1, 120))]
+        records = [f"{shard}-{first + index}".encode() for index in range(self.chance.randint(1, 120))]
         self.source.put(shard, records, arrival_ms=self.clock.now_ms())
 
     async def finish(self) -> None:
@@ -126,7 +132,10 @@ async def test_every_row_ends_once_whatever_crashes(seed, tmp_path):
             path.unlink()
     await world.finish()
 
-    accepted = {record for shard in "ab" for batch in world.source.batches(shard) for record in batch.data.to_pylist()}
+    everything = dict(world.source.reclaimed) | {
+        shard: world.source.batches(shard) for shard in await world.source.shards()
+    }
+    accepted = {record for batches in everything.values() for batch in batches for record in batch.data.to_pylist()}
     delivered = [record.rstrip(b"!") for record in await world.delivered()]
     failed = [
         pybase64.b64decode(orjson.loads(line)["rawData"])
@@ -141,5 +150,5 @@ async def test_every_row_ends_once_whatever_crashes(seed, tmp_path):
     assert account.get("failed", 0) == len(failed)
     assert sum(account.values()) == len(accepted), "the account does not close"
     assert world.budget.used_bytes == 0
-    for shard in "ab":
+    for shard in await world.source.shards():
         assert world.source.released.get(shard, -1) == world.source.size(shard) - 1

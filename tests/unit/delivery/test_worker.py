@@ -144,11 +144,17 @@ async def test_records_beyond_retention_expire_loudly(world):
     assert [event.records for event in world.telemetry.of(RecordsExpired)] == [5]
 
 
-async def test_a_closed_shard_is_forgotten_when_all_of_it_is_done(world):
+async def test_a_closed_shard_is_remembered_until_the_source_has_reclaimed_it(world):
     world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
     world.source.end("s")
     async with world.worker():
         await world.clock.advance(61_000)
+    async with world.worker():  # the source hands it out again
+        await world.clock.advance(61_000)
+    assert await world.delivered() == records(5)
+    world.source.reclaim()
+    async with world.worker():
+        await world.clock.settle()
     state = await world.open_state()
     assert (await state.load("u1")).done == ()
     await state.close()
