@@ -35,6 +35,7 @@ TRACEBACK_CHARACTERS = 8_192
 #: Characters of a message that are reported.
 MESSAGE_CHARACTERS = 2_048
 
+_ENDINGS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = b'{"type": "MemoryError", "message": "", "traceback": ""}'
 
@@ -120,16 +121,32 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _leave_endings_to_the_parent() -> None:
-    # A terminal or a supervisor signals the whole group of processes; the parent decides what that means for us.
-    # Handlers, not SIG_IGN: ignored signals would stay ignored in programs that the code starts.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A terminal or a supervisor signals all processes together; the parent decides what that means for us. Handlers,
+    # not SIG_IGN, which would stay in programs that the code starts.
+    for number in _ENDINGS:
         signal.signal(number, _do_nothing)
+    # Forks can be ended as usual: a signal that comes before they have said so waits until they have.
+    os.register_at_fork(before=_block_endings, after_in_parent=_unblock_endings, after_in_child=_end_as_usual)
     if sys.platform == "linux":  # elsewhere the end of the socket's stream tells, once the code has returned
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
     pass
+
+
+def _block_endings() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+
+
+def _unblock_endings() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
+
+
+def _end_as_usual() -> None:
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_DFL)
+    _unblock_endings()
 
 
 def _receive(frames: BinaryIO) -> bytes | None:

@@ -1,0 +1,73 @@
+"""Functions in Python files of this machine, run in child processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from firehose.components import BuildContext, FunctionConfig
+from firehose.errors import ConfigError
+from firehose.processes import ChildDiedError, ChildError, ChildTimeoutError, ProcessPool, minimal_environment
+from firehose.transforms.contract import (
+    ANSWER_BYTES,
+    FUNCTION_ERROR,
+    TIMED_OUT,
+    FunctionArn,
+    InvocationError,
+    malformed,
+)
+
+
+class LocalFunction:
+    """Calls a handler in a Python file, unchanged from AWS Lambda, with Lambda's environment around it.
+
+    Errors: ConfigError where there is no such file.
+    """
+
+    def __init__(self, arn: FunctionArn, config: FunctionConfig, context: BuildContext) -> None:
+        name, stream, path = arn.name, context.stream, config.path.absolute()
+        if not path.is_file():
+            raise ConfigError(f"functions.{name}.path: no file {path}")
+        self.arn = arn
+        self._timeout_ms = config.timeout_ms
+        lambda_environment = {
+            "AWS_LAMBDA_FUNCTION_NAME": name,
+            "AWS_LAMBDA_FUNCTION_VERSION": arn.qualifier or "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.memory_bytes // 2**20),
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": stream.name,
+            "AWS_REGION": arn.region,
+            "AWS_DEFAULT_REGION": arn.region,
+            "LAMBDA_TASK_ROOT": str(path.parent),
+            "_HANDLER": f"{path.stem}.{config.handler}",
+        }
+        self._pool = ProcessPool(
+            "firehose.transforms.runtime:serve",
+            {
+                "path": str(path),
+                "handler": config.handler,
+                "arn": arn.text,
+                "timeout_ms": config.timeout_ms,
+                "answer_bytes": ANSWER_BYTES,
+            },
+            processes=config.concurrency,
+            memory_bytes=config.memory_bytes,
+            environment=minimal_environment() | lambda_environment | config.environment,
+            clock=context.environment.clock,
+            telemetry=context.environment.telemetry,
+            name=name,
+        )
+
+    async def invoke(self, event: Sequence[bytes]) -> bytes:
+        try:
+            return await self._pool.call(event, timeout_ms=self._timeout_ms)
+        except ChildTimeoutError as error:
+            raise InvocationError(TIMED_OUT, str(error), detail=error.detail) from error
+        except ChildError as error:
+            if error.type_name == "ResponseTooLargeError":
+                raise malformed(str(error)) from error
+            raise InvocationError(FUNCTION_ERROR, str(error), detail=error.detail) from error
+        except ChildDiedError as error:
+            raise InvocationError(FUNCTION_ERROR, str(error), detail=error.detail) from error
+
+    async def close(self) -> None:
+        await self._pool.close()

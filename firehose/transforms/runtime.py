@@ -1,0 +1,91 @@
+"""The AWS Lambda runtime of local functions, inside a child process: finds `handler(event, context)` and calls it.
+
+Only the standard library is imported here; the function's own imports should be all that a child pays for.
+Source: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MarshalError(Exception):
+    """The handler returned something that JSON cannot say."""
+
+
+class ResponseTooLargeError(Exception):
+    """The handler returned more than Lambda lets through."""
+
+
+class LambdaContext:
+    """What a handler can know of its invocation."""
+
+    client_context = None
+    identity = None
+
+    def __init__(self, setup: Mapping[str, Any]) -> None:
+        self.aws_request_id = str(uuid.uuid4())
+        self.function_name: str = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        self.function_version: str = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
+        self.invoked_function_arn: str = setup["arn"]
+        self.memory_limit_in_mb: str = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+        self.log_group_name: str = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
+        self.log_stream_name: str = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
+        self._ends_ms: int = _monotonic_ms() + setup["timeout_ms"]
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the milliseconds until the invocation times out."""
+        return max(0, self._ends_ms - _monotonic_ms())
+
+
+def serve(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
+    """Return a function from the event's JSON to the answer's, which calls the handler in the file `setup["path"]`."""
+    # As in Lambda: the root logger writes warnings, and what the function sets up is added to that.
+    logging.basicConfig(format="[%(levelname)s] %(message)s")
+    handler = load_handler(Path(setup["path"]), setup["handler"])
+
+    def invoke(event: bytes) -> bytes:
+        answer = _marshal(handler(json.loads(event), LambdaContext(setup)))
+        if len(answer) > setup["answer_bytes"]:
+            raise ResponseTooLargeError(f"the answer has {len(answer)} bytes; Lambda allows {setup['answer_bytes']}")
+        return answer
+
+    return invoke
+
+
+def load_handler(path: Path, name: str) -> Callable[[Any, LambdaContext], Any]:
+    """Run the file at `path` as a module and return its function `name`; modules and files beside it are found."""
+    os.chdir(path.parent)
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    handler = getattr(module, name, None)
+    if not callable(handler):
+        raise AttributeError(f"no function {name!r} in {path}")
+    found: Callable[[Any, LambdaContext], Any] = handler
+    return found
+
+
+def _marshal(answer: Any) -> bytes:
+    try:
+        return json.dumps(answer).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        hint = "; base64 data must be text: b64encode(...).decode()" if "bytes" in str(error) else ""
+        raise MarshalError(f"cannot make JSON of what the handler returned: {error}{hint}") from error
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,133 @@
+"""Code that the tests of `firehose.processes` run in child processes: each factory is one way to behave."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+
+def echo(setup):
+    return lambda request: setup.get("prefix", "").encode() + request
+
+
+def pid(setup):
+    return lambda request: str(os.getpid()).encode()
+
+
+def environment(setup):
+    return lambda request: "\n".join(f"{name}={value}" for name, value in os.environ.items()).encode()
+
+
+def hold(setup):
+    """Say that the call began, then wait until the test lets it go on."""
+
+    def handle(request):
+        folder = setup["folder"]
+        os.mknod(f"{folder}/{request.decode()}")
+        while not os.path.exists(f"{folder}/go"):
+            time.sleep(0.005)
+        return request
+
+    return handle
+
+
+def raises(setup):
+    def handle(request):
+        if request == b"raise":
+            raise KeyError("customer")
+        return request
+
+    return handle
+
+
+def fails_to_start(setup):
+    print("about to fail")
+    raise RuntimeError("no licence")
+
+
+def dies(setup):
+    def handle(request):
+        print("last words", flush=True)
+        if request == b"exit":
+            sys.exit(3)
+        if request == b"segfault":
+            ctypes.string_at(0)
+        if request == b"idle":
+            threading.Timer(0.01, os._exit, [0]).start()
+        return request
+
+    return handle
+
+
+def allocates(setup):
+    def handle(request):
+        return str(len(bytearray(int(request)))).encode()
+
+    return handle
+
+
+def prints(setup):
+    def handle(request):
+        count = int(request)
+        print("x" * count + "the end")
+        print("to stderr", file=sys.stderr)
+        subprocess.run(["echo", "from a program"], check=True)
+        return b"answer"
+
+    return handle
+
+
+def reads_stdin(setup):
+    return lambda request: sys.stdin.read().encode() + b"|"
+
+
+def starts_program(setup):
+    def handle(request):
+        program = subprocess.Popen(["sleep", "1000"])
+        if request == b"hang":
+            print("about to hang")
+            with open(setup["file"], "w") as file:
+                file.write(str(program.pid))
+            time.sleep(1000)
+        return str(program.pid).encode()
+
+    return handle
+
+
+def forks_and_dies(setup):
+    """A fork holds all that the child had open, the socket too."""
+
+    def handle(request):
+        if os.fork() == 0:
+            time.sleep(1000)
+        os._exit(7)
+
+    return handle
+
+
+def ends_others(setup):
+    """A fork and a program can be ended with SIGTERM, whatever that does to the child itself."""
+
+    def handle(request):
+        fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+        fork.start()
+        fork.terminate()
+        fork.join()
+        program = subprocess.Popen(["sleep", "1000"])
+        program.terminate()
+        return f"{fork.exitcode} {program.wait()}".encode()
+
+    return handle
+
+
+def signals_itself(setup):
+    def handle(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return b"alive"
+
+    return handle

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firehose import arrow
+from firehose.records import ROWS, Batch, concat_batches
+from firehose.transforms.contract import (
+    ANSWER_BYTES,
+    DUPLICATED_ID,
+    EVENT_BYTES,
+    MISSING_ID,
+    NULL_DATA,
+    PROCESSING_FAILED,
+    FunctionArn,
+    InvocationError,
+    encode_records,
+    event_of,
+    read_answer,
+    record_ids,
+    split,
+)
+
+
+def batch_of(*records: bytes, first_sequence: int = 7) -> Batch:
+    return Batch.of("s-1", arrow.binary_column(records), first_sequence=first_sequence, arrival_ms=1_767_225_600_123)
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def answer(*records: Any) -> bytes:
+    return json.dumps({"records": records}).encode()
+
+
+def ok(record_id: str, data: bytes = b"new") -> dict[str, str]:
+    return {"recordId": record_id, "result": "Ok", "data": base64_of(data)}
+
+
+# --- the event -------------------------------------------------------------------------------------------------------
+
+
+def test_the_event_has_the_members_firehose_sends() -> None:
+    batch = batch_of(b'{"a":1}\n', b"", b"\xff\x00")
+    ids = record_ids(batch)
+    pieces = event_of(encode_records(batch, ids), invocation_id="4d2d", stream_arn="arn:stream", region="eu-west-1")
+    assert json.loads(b"".join(pieces)) == {
+        "invocationId": "4d2d",
+        "deliveryStreamArn": "arn:stream",
+        "region": "eu-west-1",
+        "records": [
+            {"recordId": record_id, "approximateArrivalTimestamp": 1_767_225_600_123, "data": data}
+            for record_id, data in zip(ids, ["eyJhIjoxfQo=", "", "/wA="], strict=True)
+        ],
+    }
+
+
+def test_the_event_of_a_slice_holds_the_rows_of_the_slice() -> None:
+    batch = batch_of(b"a", b"bb", b"ccc", b"dddd").slice(1, 2)
+    records = json.loads(encode_records(batch, record_ids(batch)))
+    assert [base64.b64decode(record["data"]) for record in records] == [b"bb", b"ccc"]
+
+
+def test_record_ids_have_56_digits_and_never_change() -> None:
+    ids = record_ids(batch_of(b"a", b"b"))
+    assert ids == record_ids(batch_of(b"a", b"b"))
+    assert record_ids(batch_of(b"a", b"b").slice(1)) == ids[1:]
+    for record_id in ids:
+        assert len(record_id) == 56
+        assert record_id.isdecimal()
+        assert record_id.startswith("49")
+
+
+def test_record_ids_tell_shards_sequences_and_parts_apart() -> None:
+    def ids(shard: str, sequences: Sequence[int], parts: Sequence[int]) -> list[str]:
+        columns = [
+            pa.array(sequences, pa.int64()),
+            pa.array(parts, pa.int32()),
+            pa.array([0] * len(sequences), pa.int64()),
+            pa.nulls(len(sequences), pa.string()),
+            arrow.binary_column([b""] * len(sequences)),
+        ]
+        return record_ids(Batch(shard, pa.RecordBatch.from_arrays(columns, schema=ROWS)))
+
+    rows = ([0, 1, 1, 1, 2, 2**63 - 1, 2**63 - 1], [-1, -1, 0, 1, 2**31 - 1, -1, 2**31 - 1])
+    found = ids("one", *rows) + ids("two", *rows)
+    assert len(set(found)) == len(found)
+    assert {len(record_id) for record_id in found} == {56}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=60), st.integers(1, 500))
+def test_split_keeps_all_rows_in_order_and_pieces_within_the_size(lengths: list[int], max_bytes: int) -> None:
+    batch = batch_of(*(b"x" * length for length in lengths))
+    pieces = list(split(batch, max_bytes=max_bytes))
+    assert concat_batches(pieces).rows.equals(batch.rows)
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+        assert piece.data_bytes <= max_bytes or len(piece) == 1
+        if following is not None:  # nothing more would have fitted
+            assert piece.data_bytes + arrow.byte_lengths(following.data)[0] > max_bytes
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 100, 1_000_000])
+def test_split_keeps_events_below_lambdas_limit(length: int) -> None:
+    count = 120_000 if length < 100 else 14_000_000 // max(length, 100)
+    body = pa.py_buffer(b"x" * (count * length))
+    column = arrow.binary_column_from_lengths(np.full(count, length, np.int64), body)
+    batch = Batch.of("s-1", column, first_sequence=2**62, arrival_ms=9_999_999_999_999)
+    pieces = list(split(batch, max_bytes=100_000_000))
+    assert sum(len(piece) for piece in pieces) == count
+    assert len(pieces) <= 2 + count * (length * 4 // 3 + 140) // EVENT_BYTES
+    arn = f"arn:aws:firehose:ap-southeast-1:123456789012:deliverystream/{'n' * 64}"
+    for piece in pieces:
+        records = encode_records(piece, record_ids(piece))
+        event = event_of(records, invocation_id="4" * 36, stream_arn=arn, region="ap-southeast-1")
+        assert sum(len(part) for part in event) <= EVENT_BYTES
+
+
+def test_split_of_nothing_is_nothing() -> None:
+    assert list(split(batch_of(b"a").slice(0, 0), max_bytes=10)) == []
+
+
+def test_a_row_larger_than_the_size_goes_alone() -> None:
+    pieces = split(batch_of(b"aa", b"b" * 50, b"cc", b"dd"), max_bytes=10)
+    assert [piece.data.to_pylist() for piece in pieces] == [[b"aa"], [b"b" * 50], [b"cc", b"dd"]]
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_matched_by_id_in_whatever_order() -> None:
+    found = read_answer(
+        answer(
+            {"recordId": "4", "result": "ProcessingFailed", "data": "bm9wZQ=="},
+            ok("1", b"one"),
+            {"recordId": "3", "result": "Dropped"},
+            ok("2", b""),
+        ),
+        ["1", "2", "3", "4"],
+    )
+    assert (found.ok, found.data) == ([0, 1], [b"one", b""])
+    assert found.dropped == [2]
+    assert (found.failed, found.codes, found.messages) == ([3], [PROCESSING_FAILED[0]], [PROCESSING_FAILED[1]])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"records":[]}', b"{}", b'{"records":null}', answer(ok("other")), answer({"result": "Ok"}, {"recordId": 1})],
+)
+def test_ids_that_are_not_returned_fail(body: bytes) -> None:
+    found = read_answer(body, ["1", "2"])
+    assert found.failed == [0, 1]
+    assert set(zip(found.codes, found.messages, strict=True)) == {MISSING_ID}
+    assert found.codes[0] == "Lambda.MissingRecordId"
+
+
+def test_an_id_returned_twice_fails_alone() -> None:
+    found = read_answer(answer(ok("1"), ok("2"), {"recordId": "1", "result": "Dropped"}), ["1", "2"])
+    assert (found.ok, found.failed) == ([1], [0])
+    assert (found.codes[0], found.messages[0]) == DUPLICATED_ID
+
+
+@pytest.mark.parametrize("record", [{"recordId": "1", "result": "Ok"}, {"recordId": "1", "result": "Ok", "data": None}])
+def test_ok_without_data_fails_alone(record: dict[str, Any]) -> None:
+    found = read_answer(answer(record, ok("2")), ["1", "2"])
+    assert (found.ok, found.failed) == ([1], [0])
+    assert (found.codes[0], found.messages[0]) == NULL_DATA
+
+
+def test_ids_that_were_not_sent_and_unknown_members_are_ignored() -> None:
+    record = ok("1") | {"metadata": {"partitionKeys": {"customer": "42"}}, "more": 1}
+    found = read_answer(answer({"recordId": "9", "result": "Maybe", "data": "?"}, record), ["1"])
+    assert (found.ok, found.failed) == ([0], [])
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "the answer is not JSON"),
+        (b"null", 'the answer is null, not an object with "records"'),
+        (b"[]", "the answer is [], not an object"),
+        (b'"text"', 'the answer is "text", not an object'),
+        (b'{"records":{}}', '"records" of the answer is {}, not a list'),
+        (b'{"records":["1"]}', 'a record of the answer is "1", not an object'),
+        (b'{"records":[{"recordId":"1","result":NaN}]}', "the answer is not JSON"),
+        (answer({"recordId": "1", "result": "ok", "data": ""}), 'result of record 1 is "ok"; allowed: Ok, Dropped'),
+        (answer({"recordId": "1", "data": ""}), "result of record 1 is null"),
+        (answer({"recordId": "1", "result": {"a": 1}}), 'result of record 1 is {"a":1}'),
+        (answer({"recordId": "1", "result": "Ok", "data": 5}), "data of record 1 is 5, not base64 text"),
+        (answer({"recordId": "1", "result": "Ok", "data": "abc"}), "data of record 1 is not base64"),
+        (answer({"recordId": "1", "result": "Ok", "data": "YQ"}), "data of record 1 is not base64"),
+        (answer({"recordId": "1", "result": "Ok", "data": "YWJj\n"}), "data of record 1 is not base64"),
+        (answer({"recordId": "1", "result": "Ok", "data": "-_-_"}), "data of record 1 is not base64"),
+        (answer({"recordId": "1", "result": "Ok", "data": "YWJé"}), "data of record 1 is not base64"),
+        (b'{"records":[]' + b" " * ANSWER_BYTES + b"}", f"Lambda allows {ANSWER_BYTES}"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_fails_the_whole_batch(body: bytes, reason: str) -> None:
+    with pytest.raises(InvocationError) as caught:
+        read_answer(body, ["1", "2"])
+    assert caught.value.code == "Lambda.FunctionError"
+    assert str(caught.value) == "The Lambda function was successfully invoked but it returned an error result."
+    assert reason in caught.value.reason
+    assert caught.value.is_final
+
+
+def test_a_long_bad_value_is_cut_in_the_reason() -> None:
+    with pytest.raises(InvocationError) as caught:
+        read_answer(answer({"recordId": "1", "result": "x" * 10_000}), ["1"])
+    assert len(caught.value.reason) < 250
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=30))
+def test_what_was_sent_comes_back_byte_for_byte(records: list[bytes]) -> None:
+    batch = batch_of(*records)
+    ids = record_ids(batch)
+    sent = json.loads(encode_records(batch, ids))
+    body = answer(*({"recordId": each["recordId"], "result": "Ok", "data": each["data"]} for each in reversed(sent)))
+    found = read_answer(body, ids)
+    assert found.data == records
+    assert found.ok == list(range(len(records)))
+
+
+# --- ARNs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "qualifier", "qualified"),
+    [
+        ("arn:aws:lambda:eu-west-1:123456789012:function:f_1-x", "f_1-x", None, ":$LATEST"),
+        ("arn:aws-cn:lambda:cn-north-1:123456789012:function:f:prod", "f", "prod", ""),
+        ("arn:aws:lambda:eu-west-1:123456789012:function:f:$LATEST", "f", "$LATEST", ""),
+    ],
+)
+def test_an_arn_has_parts(text: str, name: str, qualifier: str | None, qualified: str) -> None:
+    arn = FunctionArn.parse(text)
+    assert (arn.name, arn.qualifier, arn.qualified) == (name, qualifier, text + qualified)
+    assert arn.region == text.split(":")[3]
+
+
+@pytest.mark.parametrize("text", ["", "f", "arn:aws:s3:::bucket", "arn:aws:lambda:eu-west-1:1:function:f"])
+def test_what_is_not_the_arn_of_a_function_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not the ARN of a Lambda function"):
+        FunctionArn.parse(text)
