@@ -68,7 +68,8 @@ def where(rows: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
 
 def ints(column: pa.Array) -> Ints:
     """Return an int64 or int32 column without NULLs as numpy, without a copy where it is int64."""
-    return column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    values: Ints = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    return values
 
 
 def counts(values: npt.NDArray[np.int64]) -> dict[int, int]:

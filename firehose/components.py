@@ -172,7 +172,8 @@ class Environment:
     files: FileSystem
     data_dir: Path
     aws: AwsClients
-    log: IngestLog
+    #: None for commands that only read objects.
+    log: IngestLog | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Service:
         configuration: Configuration,
         directory: DataDirectory,
         environment: Environment,
+        log: IngestLog,
         state: SqliteStateStore,
         converters: ProcessPool,
         executors: tuple[ThreadExecutor, ...],
@@ -58,7 +59,7 @@ class Service:
         self.directory = directory
         self.environment = environment
         self.state = state
-        self.log = environment.log
+        self.log = log
         self.region = configuration.server.region
         self.account = configuration.server.account
         self.budget = ByteBudget(configuration.server.memory_bytes)
@@ -121,7 +122,7 @@ class Service:
             telemetry=telemetry,
             name="converter",
         )
-        service = cls(configuration, directory, environment, state, converters, (workers, disk))
+        service = cls(configuration, directory, environment, log, state, converters, (workers, disk))
         await service._finish_replays()
         records = await state.streams()
         for uid in log.stream_uids() - {record.uid for record in records}:
@@ -250,7 +251,7 @@ class Service:
     async def _remove(self, runner: StreamRunner) -> None:
         """Take a stream out of the world; what it still holds is discarded, and counted."""
         await runner.stop()
-        discarded = await discard(runner, self.environment, self.state)
+        discarded = await discard(runner, self.environment, self.log, self.state)
         self.log.forget_stream(runner.record.uid)
         self.runners.pop(runner.record.name, None)
         self.environment.telemetry.emit(StreamRemoved(runner.record.name, discarded))

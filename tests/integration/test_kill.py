@@ -189,6 +189,7 @@ def test_killed_fifty_times_under_load(tmp_path):
         audit = service.command("audit")
     finally:
         service.kill()
+        service.log.close()
     acknowledged = set().union(*(producer.acknowledged for producer in producers))
     delivered, failed = _landed(tmp_path / "sink")
     landed = delivered + failed
