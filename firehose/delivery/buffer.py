@@ -69,17 +69,26 @@ class Buffer:
     def __init__(self, hints: dict[str, Hints]) -> None:
         self._hints = hints
         self._open: dict[tuple[str, str], Cell] = {}
-        self._full: list[Cell] = []
+        self._full: dict[str, list[Cell]] = {outlet: [] for outlet in hints}
+        #: Payload bytes of each outlet's cells, in memory or spilled.
+        self.waiting_bytes = dict.fromkeys(hints, 0)
 
     def add(self, outlet: str, group: str, piece: Batch | FailedRows, *, now_ms: int) -> int:
         """Put rows into their cell, splitting them where it reaches its size. Returns the bytes now held more."""
-        held_before, max_bytes = self.held_bytes, self._hints[outlet].max_bytes
+        max_bytes, held_bytes = self._hints[outlet].max_bytes, 0
         for part in _split(piece, self._room(outlet, group), max_bytes):
-            cell = self._open.setdefault((outlet, group), Cell(outlet, group, now_ms))
+            cell = self._open.get((outlet, group))
+            if cell is None:
+                cell = self._open[outlet, group] = Cell(outlet, group, now_ms)
+                held_bytes += cell.held_bytes
+            held_bytes -= cell.held_bytes
+            self.waiting_bytes[outlet] -= cell.data_bytes
             cell.add(part)
+            held_bytes += cell.held_bytes
+            self.waiting_bytes[outlet] += cell.data_bytes
             if cell.data_bytes >= max_bytes:
-                self._full.append(self._open.pop((outlet, group)))
-        return self.held_bytes - held_before
+                self._full[outlet].append(self._open.pop((outlet, group)))
+        return held_bytes
 
     def _room(self, outlet: str, group: str) -> int:
         cell = self._open.get((outlet, group))
@@ -88,50 +97,39 @@ class Buffer:
     def take_due(self, outlet: str, *, now_ms: int, is_caught_up: bool, most: int) -> list[Cell]:
         """Remove and return at most `most` cells of the outlet that are due: full ones first, then the oldest."""
         hints = self._hints[outlet]
-        due = [cell for cell in self._full if cell.outlet == outlet]
-        aged = [
-            cell
-            for cell in self._open.values()
-            if cell.outlet == outlet and cell.due_ms(hints, is_caught_up=is_caught_up) <= now_ms
-        ]
-        taken = (due + sorted(aged, key=lambda cell: cell.oldest_ms))[:most]
-        for cell in taken:
-            if self._open.get((cell.outlet, cell.group)) is cell:
-                del self._open[cell.outlet, cell.group]
-            else:
-                self._full.remove(cell)
+        taken, self._full[outlet] = self._full[outlet][:most], self._full[outlet][most:]
+        aged = [cell for cell in self._cells(outlet) if cell.due_ms(hints, is_caught_up=is_caught_up) <= now_ms]
+        for cell in sorted(aged, key=lambda cell: cell.oldest_ms)[: most - len(taken)]:
+            taken.append(self._open.pop((cell.outlet, cell.group)))
+        self.waiting_bytes[outlet] -= sum(cell.data_bytes for cell in taken)
         return taken
 
     def close_all(self) -> None:
         """Make every cell due now: a flush."""
-        self._full += self._open.values()
+        for cell in self._open.values():
+            self._full[cell.outlet].append(cell)
         self._open.clear()
 
     def next_due_ms(self, outlet: str, *, is_caught_up: bool) -> int | None:
         """Return when the outlet's next cell is due by age, None where it has none; full cells are due at once (0)."""
-        if any(cell.outlet == outlet for cell in self._full):
+        if self._full[outlet]:
             return 0
-        cells = (cell for cell in self._open.values() if cell.outlet == outlet)
-        return min((cell.due_ms(self._hints[outlet], is_caught_up=is_caught_up) for cell in cells), default=None)
+        hints = self._hints[outlet]
+        return min((cell.due_ms(hints, is_caught_up=is_caught_up) for cell in self._cells(outlet)), default=None)
 
     def cells(self) -> Iterator[Cell]:
         """Yield all cells."""
-        yield from self._full
+        for full in self._full.values():
+            yield from full
         yield from self._open.values()
+
+    def _cells(self, outlet: str) -> Iterator[Cell]:
+        return (cell for cell in self._open.values() if cell.outlet == outlet)
 
     @property
     def held_bytes(self) -> int:
         """What all cells hold in memory."""
         return sum(cell.held_bytes for cell in self.cells())
-
-    def waiting_bytes(self, outlet: str) -> int:
-        """Payload bytes of an outlet's cells, in memory or spilled."""
-        return sum(cell.data_bytes for cell in self.cells() if cell.outlet == outlet)
-
-    @property
-    def oldest_ms(self) -> int | None:
-        """Arrival of the oldest row here."""
-        return min((cell.oldest_ms for cell in self.cells()), default=None)
 
 
 def _split(piece: Batch | FailedRows, room: int, max_bytes: int) -> Iterator[Batch | FailedRows]:

@@ -417,7 +417,7 @@ class StreamWorker:
     def _look_for_room(self) -> None:
         """Let the intakes read while no outlet has twice its size waiting."""
         hints = {DESTINATION: self.plan.destination.hints, FAILED: self.plan.failed.hints}
-        is_full = any(self.buffer.waiting_bytes(name) >= 2 * each.max_bytes for name, each in hints.items())
+        is_full = any(self.buffer.waiting_bytes[name] >= 2 * each.max_bytes for name, each in hints.items())
         if is_full or self._is_paused:
             self._room.clear()
         else:
