@@ -1,0 +1,274 @@
+"""Giving space back: nothing that is still needed goes, everything else does."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from firehose.log.events import ReclaimFailed, SegmentCompacted, SegmentSetAside
+
+MINUTE = 60_000
+
+
+def bank(log) -> dict[str, int]:
+    """Bank what is sealed, as the service does; return rows by stream."""
+    accounts = log.unbanked()
+    log.mark_banked([account.name for account in accounts])
+    totals: dict[str, int] = {}
+    for account in accounts:
+        for stream, hours in account.accepted.items():
+            totals[stream] = totals.get(stream, 0) + sum(hours.values())
+    return totals
+
+
+async def filled(bench, puts: int = 40):
+    """Return a log with ten segments of 64 KiB: mostly stream `fast`, a few rows of `slow` in each."""
+    log = await bench.open(segment_bytes=64 * 1024)
+    for number in range(puts):
+        await bench.put(log, [random.Random(number).randbytes(17_000)], "fast")
+        if number % 4 == 0:
+            await bench.put(log, [b"slow-%d" % number], "slow")
+    return log
+
+
+async def test_a_segment_goes_once_it_is_done_and_banked(bench) -> None:
+    log = await filled(bench)
+    before = len(bench.disk.files(".log"))
+    log.release("fast", log.shard("put"), 39)
+    log.release("slow", log.shard("put"), 9)
+    await log.reclaim()
+    assert len(bench.disk.files(".log")) == before  # not banked
+    bank(log)
+    gone = await log.reclaim()
+    assert len(bench.disk.files(".log")) == 1 == before - len(gone)  # the open one stays
+    assert len(bench.disk.files(".idx")) == 0
+    assert log.stats().segments == 1
+
+
+async def test_a_segment_stays_while_one_row_of_one_stream_is_not_done(bench) -> None:
+    log = await filled(bench)
+    bank(log)
+    log.release("fast", log.shard("put"), 39)
+    log.release("slow", log.shard("put"), 8)
+    await log.reclaim()
+    assert await bench.records(log, "slow") == [b"slow-36"]
+    log.release("slow", log.shard("put"), 4)  # back is ignored
+    assert not log.is_pending("fast")
+    assert log.is_pending("slow")
+    assert log.is_pending("slow", log.shard("put"))
+
+
+async def test_every_row_is_banked_once(bench) -> None:
+    log = await filled(bench)
+    banked = bank(log)
+    assert bank(log) == {}
+    live = {stream: sum(hours.values()) for stream, hours in log.accepted_unbanked().items()}
+    assert {stream: banked[stream] + live.get(stream, 0) for stream in banked} == {"fast": 40, "slow": 10}
+
+    names = [segment.name for segment in log._backlog.segments.values() if segment.is_banked]
+    bench.disk = bench.disk.crash()
+    again = await bench.open(banked_names=names)
+    live = bank(again)
+    assert {stream: banked[stream] + live.get(stream, 0) for stream in banked} == {"fast": 40, "slow": 10}
+
+
+async def test_the_replay_lane_is_not_accepted(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"r"], lane="replay")
+    await log.close()
+    again = await bench.open()
+    assert (again.accepted_unbanked(), again.unbanked()) == ({}, [])
+    again.release("s", again.shards("s")[0], 0)
+    assert len(await again.reclaim()) == 1
+
+
+async def test_a_forgotten_stream_keeps_nothing_whatever_comes(bench) -> None:
+    log = await filled(bench)
+    bank(log)
+    log.release("fast", log.shard("put"), 39)
+    log.forget_stream("slow")
+    await bench.put(log, [b"late"], "slow")
+    assert not log.is_pending("slow")
+    bank(log)
+    await log.reclaim()
+    assert log.stats().segments == 1
+
+
+async def test_an_idle_segment_is_sealed(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"x"])
+    await log.reclaim()
+    assert log.unbanked() == []
+    await bench.clock.advance(10 * MINUTE)
+    await log.reclaim()
+    assert bank(log) == {"s": 1}
+    log.release("s", log.shard("put"), 0)
+    await log.reclaim()
+    assert bench.disk.files(".log") == bench.disk.files(".idx") == []
+    assert log.shards("s") == []
+    answer = await bench.put(log, [b"y"])
+    assert answer.first_sequence == 1
+    assert await bench.records(log) == [b"y"]
+
+
+async def test_a_shard_is_known_until_its_last_segment_is_gone_for_good(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"x"])
+    await log.close()
+    log = await bench.open()
+    (name,) = log.shards("s")
+    log.release("s", name, 0)
+    assert log.shards("s") == [name]
+    bank(log)
+    await log.reclaim()
+    assert log.shards("s") == []
+    bench.disk = bench.disk.crash()
+    assert (await bench.open()).shards("s") == []
+
+
+async def test_a_damaged_segment_is_set_aside(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"a"])
+    await bench.put(log, [b"b"])
+    (path,) = bench.disk.files(".log")
+    bench.disk.flip(path, 44 + 120)
+    log = await bench.open()
+    bank(log)
+    log.release("s", log.shards("s")[0], 1)
+    await log.reclaim()
+    aside = bench.folder / "set-aside" / path.name
+    assert aside in bench.disk.names
+    assert bench.disk.files(".log") == bench.disk.files(".idx") == []
+    assert [event.path for event in bench.telemetry.of(SegmentSetAside)] == [str(aside)]
+
+
+async def test_a_segment_stays_until_its_losses_are_told(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"lost"], "unlucky")
+    (path,) = bench.disk.files(".log")
+    await bench.put(log, [b"kept"], "unlucky")
+    await bench.put(log, [b"other"], "done")
+    begin = bench.disk.names[path].data.index(b"\xf5\xa7Fr", 45)
+    for offset in (44 + 120, begin + 120):  # both bodies of the unlucky stream: all it has here is a hole
+        bench.disk.flip(path, offset)
+    log = await bench.open()
+    (name,) = log.shards("unlucky")
+    bank(log)
+    log.release("done", name, 0)
+    assert await log.reclaim() == []
+    (read,) = await bench.reads(log, "unlucky", name)
+    assert (len(read.batch), sum(read.unreadable.values()), read.span.last) == (0, 2, 1)
+    log.release("unlucky", name, 1)
+    assert len(await log.reclaim()) == 1
+
+
+async def test_slow_streams_do_not_hold_the_disk_of_the_others(bench, monkeypatch) -> None:
+    monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
+    log = await filled(bench)
+    bank(log)
+    before = log.stats().disk_bytes
+    log.release("fast", log.shard("put"), 39)
+    opened = log.open_shard("slow", log.shard("put"), after=-1)
+    first = await opened.read(max_bytes=1, max_wait_ms=0)
+    await log.reclaim()
+    assert log.stats().disk_bytes < before / 5
+    assert all(event.after_bytes < event.before_bytes / 10 for event in bench.telemetry.of(SegmentCompacted))
+    slow = [b"slow-%d" % number for number in range(0, 40, 4)]
+    assert await bench.records(log, "slow") == slow
+    assert first.batch.data.to_pylist() == slow[:1]
+    assert (await opened.read(max_bytes=1, max_wait_ms=0)).batch.data.to_pylist() == slow[1:2]
+    for _ in range(2):
+        bench.disk = bench.disk.crash()
+        log = await bench.open()
+        (read, *_) = await bench.reads(log, "slow", log.shards("slow")[0])
+        assert read.batch.sequence.tolist() == [0]
+        assert await bench.records(log, "slow") == slow
+        for path in bench.disk.files(".idx"):
+            del bench.disk.names[path]  # and without sidecars
+    assert sum(log.accepted_unbanked()["slow"].values()) == 1  # of the segment that was never sealed
+
+
+async def test_unbanked_segments_are_not_compacted(bench, monkeypatch) -> None:
+    monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
+    log = await filled(bench)
+    log.release("fast", log.shard("put"), 39)
+    await log.reclaim()
+    assert not bench.telemetry.of(SegmentCompacted)
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+async def test_a_crash_at_any_step_of_reclaiming_loses_nothing(bench, monkeypatch, kept: float) -> None:
+    monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
+    slow = [b"slow-%d" % number for number in range(0, 16, 4)]
+    step, crashed = 0, True
+    while crashed:
+        bench.begin_anew()
+        log = await filled(bench, 16)
+        bank(log)
+        names = [segment.name for segment in log._backlog.segments.values() if segment.is_banked]
+        log.release("fast", log.shard("put"), 15)
+        log.release("slow", log.shard("put"), 0)
+        stop = bench.disk.steps + step
+
+        def plan(verb, path, stop=stop):
+            if bench.disk.steps > stop:
+                raise bench.Crash
+
+        bench.disk.plan = plan
+        try:
+            await log.reclaim()
+            crashed = False
+        except bench.Crash:
+            pass
+        bench.disk = bench.disk.crash(kept=kept)
+        again = await bench.open(banked_names=names)
+        assert (await bench.records(again, "slow"))[-3:] == slow[-3:]
+        assert {stream: sum(hours.values()) for stream, hours in again.accepted_unbanked().items()} == {
+            "fast": 4,
+            "slow": 1,
+        }
+        again.release("slow", again.shards("slow")[0], 3)
+        again.forget_stream("fast")
+        bank(again)
+        await again.reclaim()
+        assert again.stats().segments == 0
+        assert bench.disk.files("") == []
+        step += 1
+    assert step > 30
+
+
+async def test_compaction_that_fails_leaves_everything_as_it_was(bench, monkeypatch) -> None:
+    monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
+    log = await filled(bench)
+    bank(log)
+    log.release("fast", log.shard("put"), 39)
+
+    def refuse(verb, path):
+        if verb == "write":
+            raise OSError(28, "No space left on device")
+
+    bench.disk.plan = refuse
+    await log.reclaim()
+    assert bench.telemetry.of(ReclaimFailed)
+    assert await bench.records(log, "slow") == [b"slow-%d" % number for number in range(0, 40, 4)]
+    bench.disk.plan = None
+    await log.reclaim()
+    assert bench.telemetry.of(SegmentCompacted)
+    assert not bench.disk.files(".tmp")
+
+
+async def test_a_removal_that_fails_is_tried_again(bench) -> None:
+    log = await filled(bench)
+    bank(log)
+    log.forget_stream("slow")
+    log.forget_stream("fast")
+
+    def refuse(verb, path):
+        if verb == "remove":
+            raise OSError(5, "Input/output error")
+
+    bench.disk.plan = refuse
+    assert await log.reclaim() == []
+    bench.disk.plan = None
+    assert len(await log.reclaim()) == 9
