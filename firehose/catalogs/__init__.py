@@ -1,0 +1,1 @@
+"""Catalogs: where the columns of tables are described."""

@@ -1,0 +1,541 @@
+"""What every engine of the OpenX converter must do, row by row, code by code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firehose import arrow
+from firehose.converters.failures import MALFORMED_DATA, PARSE_ERROR
+from firehose.converters.openx import OpenXConfig, OpenXConverter
+from firehose.protocols import Converted, Converter, TableSchema
+
+#: Each engine by its name; all must agree.
+ENGINES: Mapping[str, Callable[[OpenXConfig, TableSchema], Converter]] = {"reference": OpenXConverter}
+
+Convert = Callable[..., Converted]
+MISMATCH = "Data does not match the schema. "
+
+
+def table(**columns: str) -> TableSchema:
+    return TableSchema("db", "t", "1", tuple(columns.items()))
+
+
+@pytest.fixture(params=list(ENGINES))
+def convert(request: pytest.FixtureRequest) -> Convert:
+    def call(*records: bytes | str, options: Mapping[str, Any] | None = None, **columns: str) -> Converted:
+        converter = ENGINES[request.param](OpenXConfig.model_validate(options or {}), table(**columns))
+        data = [record.encode() if isinstance(record, str) else record for record in records]
+        return converter.convert(arrow.binary_column(data))
+
+    return call
+
+
+def rows(converted: Converted) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = converted.columns.to_pylist(maps_as_pydicts="strict")
+    return found
+
+
+# --- one value in one column: what it becomes ------------------------------------------------------------------------
+
+BECOMES: list[tuple[str, str, Any]] = [
+    ("boolean", "true", True),
+    ("boolean", "false", False),
+    ("boolean", '"true"', True),
+    ("boolean", '"FALSE"', False),
+    ("tinyint", "-128", -128),
+    ("tinyint", "127", 127),
+    ("smallint", "-32768", -32768),
+    ("int", "2147483647", 2147483647),
+    ("int", '"3"', 3),
+    ("int", '"+3"', 3),
+    ("int", '"-007"', -7),
+    ("int", "3.0", 3),
+    ("int", "3e0", 3),
+    ("int", "30e-1", 3),
+    ("int", "-0", 0),
+    ("int", "0e999999999", 0),
+    ("bigint", "9223372036854775807", 2**63 - 1),
+    ("bigint", "-9223372036854775808", -(2**63)),
+    ("bigint", "9.223372036854775807e18", 2**63 - 1),
+    ("float", "1.5", 1.5),
+    ("float", "16777217", 16777216.0),
+    ("float", "3.4028235e38", 3.4028234663852886e38),
+    ("double", "1", 1.0),
+    ("double", "0.1", 0.1),
+    ("double", "-1.7976931348623157e308", -1.7976931348623157e308),
+    ("double", "1e-400", 0.0),
+    ("double", '"1.5"', 1.5),
+    ("double", '".5"', 0.5),
+    ("double", '"Infinity"', float("inf")),
+    ("double", '"-Infinity"', float("-inf")),
+    ("decimal(5,2)", "999.99", Decimal("999.99")),
+    ("decimal(5,2)", "1", Decimal("1.00")),
+    ("decimal(5,2)", "1.100", Decimal("1.10")),
+    ("decimal(5,2)", "1e2", Decimal("100.00")),
+    ("decimal(5,2)", '"-1.5"', Decimal("-1.50")),
+    ("decimal(5,2)", "0e-999999999", Decimal("0.00")),
+    ("decimal(38,0)", "9" * 38, Decimal("9" * 38)),
+    ("decimal(38,38)", "0." + "1" * 38, Decimal("0." + "1" * 38)),
+    ("decimal", "1234567890", Decimal(1234567890)),
+    ("string", '"text"', "text"),
+    ("string", '""', ""),
+    ("string", '"null"', "null"),
+    ("string", "3.10", "3.10"),
+    ("string", "1E+05", "1E+05"),
+    ("string", "-0", "-0"),
+    ("string", "12345678901234567890123", "12345678901234567890123"),
+    ("string", "true", "true"),
+    ("string", "false", "false"),
+    ("string", '"\\ud83d\\ude00\\u00e9\\u0000\\/"', "\U0001f600\xe9\x00/"),
+    ("string", '"\\\\ud800"', "\\ud800"),
+    ("string", '[ 1 , 2.50 , "a\\u00e9\\n" , null , true , { } , [ ] ]', '[1,2.50,"a\xe9\\n",null,true,{},[]]'),
+    ("string", '{"Outer": {"Inner": [{"K": "V"}]}, "B": 1}', '{"outer":{"inner":[{"k":"V"}]},"b":1}'),
+    ("string", '{"A": 1, "a": 2}', '{"a":1,"a":2}'),
+    ("char(3)", '"abc"', "abc"),
+    ("char(3)", '"a"', "a"),
+    ("varchar(2)", '"\U0001f600\U0001f601\U0001f602"', "\U0001f600\U0001f601"),
+    ("varchar(4)", "3.10", "3.10"),
+    ("varchar(9)", '{"A":1}', '{"a":1}'),
+    ("binary", '"aGk="', b"hi"),
+    ("binary", '""', b""),
+    ("timestamp", '"2026-01-02T03:04:05Z"', datetime(2026, 1, 2, 3, 4, 5)),
+    ("timestamp", '"2026-01-02T03:04:05"', datetime(2026, 1, 2, 3, 4, 5)),
+    ("timestamp", '"2026-01-02T03:04:05.6Z"', datetime(2026, 1, 2, 3, 4, 5, 600_000)),
+    ("timestamp", '"2026-01-02 03:04:05.123456"', datetime(2026, 1, 2, 3, 4, 5, 123_456)),
+    ("timestamp", '"2026-1-2 03:04:05"', datetime(2026, 1, 2, 3, 4, 5)),
+    ("timestamp", '"0001-01-01T00:00:00Z"', datetime(1, 1, 1)),
+    ("timestamp", '"9999-12-31T23:59:59.999999Z"', datetime(9999, 12, 31, 23, 59, 59, 999_999)),
+    ("timestamp", "1767225600", datetime(2026, 1, 1)),
+    ("timestamp", "1767225600.5", datetime(2026, 1, 1, 0, 0, 0, 500_000)),
+    ("timestamp", "1767225600123", datetime(2026, 1, 1, 0, 0, 0, 123_000)),
+    ("timestamp", "1767225600123.25", datetime(2026, 1, 1, 0, 0, 0, 123_250)),
+    ("timestamp", "1.7672256e9", datetime(2026, 1, 1)),
+    ("timestamp", '"1767225600"', datetime(2026, 1, 1)),
+    ("timestamp", '"1767225600123"', datetime(2026, 1, 1, 0, 0, 0, 123_000)),
+    ("timestamp", "0", datetime(1970, 1, 1)),
+    ("timestamp", "-1", datetime(1969, 12, 31, 23, 59, 59)),
+    ("timestamp", "1000000000000", datetime(2001, 9, 9, 1, 46, 40)),
+    ("timestamp", "-1000000000000", datetime(1938, 4, 24, 22, 13, 20)),
+    ("date", '"2026-01-02"', date(2026, 1, 2)),
+    ("date", '"2026-1-2"', date(2026, 1, 2)),
+    ("date", '"2026-01-02T00:00:00Z"', date(2026, 1, 2)),
+    ("date", "1767225600", date(2026, 1, 1)),
+    ("array<int>", "[]", []),
+    ("array<int>", '[1, null, "3"]', [1, None, 3]),
+    ("array<int>", "5", [5]),
+    ("array<string>", '"notanarray"', ["notanarray"]),
+    ("array<string>", "[1, 2.0, true]", ["1", "2.0", "true"]),
+    ("array<string>", '[["a","b"]]', ['["a","b"]']),
+    ("array<boolean>", "false", [False]),
+    ("array<struct<a:int>>", '{"a":1}', [{"a": 1}]),
+    ("array<array<int>>", "[1, [2, 3]]", [[1], [2, 3]]),
+    ("map<string,int>", "{}", {}),
+    ("map<string,int>", '{"MixedKey": 1, "b": null}', {"mixedkey": 1, "b": None}),
+    ("map<int,string>", '{"1": "a", "-2": "b"}', {1: "a", -2: "b"}),
+    ("map<date,int>", '{"2026-01-02": 1}', {date(2026, 1, 2): 1}),
+    ("map<string,array<string>>", '{"k": "v"}', {"k": ["v"]}),
+    ("struct<sub:int>", '{"Sub":1}', {"sub": 1}),
+    ("struct<a:int,b:string>", "{}", {"a": None, "b": None}),
+    ("struct<a:int,b:string>", "[7]", {"a": 7, "b": None}),
+    ("struct<a:int,b:string>", "[]", {"a": None, "b": None}),
+    ("struct<a:struct<b:array<map<string,double>>>>", '{"A":{"B":[{"C":1}]}}', {"a": {"b": [{"c": 1.0}]}}),
+]
+
+
+@pytest.mark.parametrize(("hive_type", "value", "expected"), BECOMES, ids=[f"{t}-{v[:30]}" for t, v, _ in BECOMES])
+def test_a_value_becomes(convert: Convert, hive_type: str, value: str, expected: Any) -> None:
+    converted = convert('{"v":' + value + "}", v=hive_type)
+    assert converted.messages == []
+    assert rows(converted) == [{"v": expected}]
+
+
+def test_nan_as_text_is_a_double(convert: Convert) -> None:
+    [row] = rows(convert('{"v":"NaN"}', v="double"))
+    assert np.isnan(row["v"])
+
+
+ALL_TYPES = (
+    *("boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "decimal(5,2)", "string", "char(3)"),
+    *("varchar(3)", "binary", "timestamp", "date", "array<int>", "map<string,int>", "struct<a:int>"),
+)
+
+
+@pytest.mark.parametrize("hive_type", ALL_TYPES)
+def test_null_and_a_missing_key_are_null(convert: Convert, hive_type: str) -> None:
+    assert rows(convert('{"v":null}', "{}", v=hive_type)) == [{"v": None}, {"v": None}]
+
+
+# --- one value in one column: why it fails ---------------------------------------------------------------------------
+
+
+def for_input(text: str) -> str:
+    return f'For input string: "{text}"'
+
+
+FAILS: list[tuple[str, str, str]] = [
+    ("boolean", "1", "1 cannot be read as boolean."),
+    ("boolean", '"yes"', for_input("yes")),
+    ("boolean", "{}", "An object cannot be read as boolean."),
+    ("boolean", "[true]", "An array cannot be read as boolean."),
+    ("tinyint", "128", "128 is out of the range of tinyint."),
+    ("tinyint", '"-129"', "-129 is out of the range of tinyint."),
+    ("smallint", "32768", "32768 is out of the range of smallint."),
+    ("int", "2147483648", "2147483648 is out of the range of int."),
+    ("int", "3.7", "3.7 is not a whole number, as int needs."),
+    ("int", '"3.7"', for_input("3.7")),
+    ("int", '"3.0"', for_input("3.0")),
+    ("int", '"3e0"', for_input("3e0")),
+    ("int", '" 3"', for_input(" 3")),
+    ("int", '"1_000"', for_input("1_000")),
+    ("int", '"\u0663"', for_input("\u0663")),
+    ("int", '""', for_input("")),
+    ("int", "true", "true cannot be read as int."),
+    ("int", "1e999999999", "1e999999999 is out of the range of int."),
+    ("int", "1e-999999999", "1e-999999999 is not a whole number, as int needs."),
+    ("bigint", "9223372036854775808", "9223372036854775808 is out of the range of bigint."),
+    ("bigint", "9" * 5000, "9" * 200 + "... is out of the range of bigint."),
+    ("bigint", '"' + "9" * 5000 + '"', "9" * 200 + "... is out of the range of bigint."),
+    ("bigint", "[1]", "An array cannot be read as bigint."),
+    ("float", "3.5e38", "3.5e38 is out of the range of float."),
+    ("float", '"1e39"', "1e39 is out of the range of float."),
+    ("double", "1e400", "1e400 is out of the range of double."),
+    ("double", '"oops"', for_input("oops")),
+    ("double", '"nan"', for_input("nan")),
+    ("double", '"1e"', for_input("1e")),
+    ("double", '"1_0"', for_input("1_0")),
+    ("double", '" 1"', for_input(" 1")),
+    ("double", "false", "false cannot be read as double."),
+    ("decimal(5,2)", "1000", "1000 does not fit decimal(5,2)."),
+    ("decimal(5,2)", "1.005", "1.005 does not fit decimal(5,2)."),
+    ("decimal(5,2)", "1e-3", "1e-3 does not fit decimal(5,2)."),
+    ("decimal(5,2)", "1e999999999", "1e999999999 does not fit decimal(5,2)."),
+    ("decimal(5,2)", '"Infinity"', for_input("Infinity")),
+    ("decimal(5,2)", '"NaN"', for_input("NaN")),
+    ("decimal(5,2)", "1e99999999999999999999", "1e99999999999999999999 is out of range."),
+    ("decimal(5,2)", "true", "true cannot be read as decimal(5,2)."),
+    ("binary", '"aGk"', for_input("aGk")),
+    ("binary", '"aG k="', for_input("aG k=")),
+    ("binary", '"\xe9"', for_input("\xe9")),
+    ("binary", "1", "1 cannot be read as binary."),
+    ("timestamp", '"2026-01-01T00:00:00+00:00"', for_input("2026-01-01T00:00:00+00:00")),
+    ("timestamp", '"2026-01-01T00:00:00+02:00"', for_input("2026-01-01T00:00:00+02:00")),
+    ("timestamp", '"2026-1-1T00:00:00Z"', for_input("2026-1-1T00:00:00Z")),
+    ("timestamp", '"2026-01-01 00:00:00Z"', for_input("2026-01-01 00:00:00Z")),
+    ("timestamp", '"2026-01-01 0:00:00"', for_input("2026-01-01 0:00:00")),
+    ("timestamp", '"2026-01-01"', for_input("2026-01-01")),
+    ("timestamp", '"2026-02-30T00:00:00Z"', for_input("2026-02-30T00:00:00Z")),
+    ("timestamp", '"2026-01-01T24:00:00Z"', for_input("2026-01-01T24:00:00Z")),
+    ("timestamp", '"2026-01-01T23:59:60Z"', for_input("2026-01-01T23:59:60Z")),
+    ("timestamp", '"2026-01-01T00:00:00.Z"', for_input("2026-01-01T00:00:00.Z")),
+    ("timestamp", '"2026-01-01T00:00:00.1234567890Z"', for_input("2026-01-01T00:00:00.1234567890Z")),
+    ("timestamp", '"0000-01-01T00:00:00Z"', for_input("0000-01-01T00:00:00Z")),
+    ("timestamp", '"2026-01-01T00:00:00Z\\n"', for_input("2026-01-01T00:00:00Z\n")),
+    ("timestamp", '""', for_input("")),
+    ("timestamp", "999999999999", "999999999999 is a moment out of the years 1 to 9999."),
+    ("timestamp", "253402300800000", "253402300800000 is a moment out of the years 1 to 9999."),
+    ("timestamp", "1e999999999", "1e999999999 is a moment out of the years 1 to 9999."),
+    ("timestamp", "true", "true cannot be read as timestamp."),
+    ("date", '"2026-02-30"', for_input("2026-02-30")),
+    ("date", '"02/01/2026"', for_input("02/01/2026")),
+    ("date", "[]", "An array cannot be read as date."),
+    ("array<int>", '[1,"x"]', for_input("x")),
+    ("array<int>", '"x"', for_input("x")),
+    ("array<map<string,int>>", "5", "5 cannot be read as map<string,int>."),
+    ("map<string,int>", "[]", "An array cannot be read as map<string,int>."),
+    ("map<string,int>", '"a"', '"a" cannot be read as map<string,int>.'),
+    ("map<string,int>", '{"a":{}}', "An object cannot be read as int."),
+    ("map<string,int>", '{"A":1,"a":2}', 'Duplicate key "a"'),
+    ("map<int,int>", '{"1":1,"01":2}', 'Duplicate key "01"'),
+    ("map<int,int>", '{"x":1}', for_input("x")),
+    ("struct<a:int>", "42", "Data is not JSONObject  but java.lang.Long with value 42"),
+    ("struct<a:int>", "4.20", "Data is not JSONObject  but java.lang.Double with value 4.20"),
+    ("struct<a:int>", '"x"', "Data is not JSONObject  but java.lang.String with value x"),
+    ("struct<a:int>", "true", "Data is not JSONObject  but java.lang.Boolean with value true"),
+    ("struct<a:int>", '["x"]', for_input("x")),
+    ("struct<a:int>", '{"a":1,"A":1}', 'Duplicate key "a"'),
+    ("struct<a:int>", '{"a":null,"a":1}', 'Duplicate key "a"'),
+    ("struct<a:array<struct<b:int>>>", '{"a":[{"b":1},{"b":{}}]}', "An object cannot be read as int."),
+]
+
+
+@pytest.mark.parametrize(("hive_type", "value", "message"), FAILS, ids=[f"{t}-{v[:30]}" for t, v, _ in FAILS])
+def test_a_value_fails_its_record_alone(convert: Convert, hive_type: str, value: str, message: str) -> None:
+    converted = convert('{"good":1}', '{"good":2,"v":' + value + "}", '{"good":3}', good="int", v=hive_type)
+    assert rows(converted) == [{"good": 1, "v": None}, {"good": 3, "v": None}]
+    assert converted.failed.tolist() == [1]
+    assert list(converted.codes) == [MALFORMED_DATA]
+    assert list(converted.messages) == [MISMATCH + message]
+
+
+@pytest.mark.parametrize("hive_type", ALL_TYPES)
+@pytest.mark.parametrize("value", ["{}", "[]", '"\u2603"', "1e5000", "-1.5", "true", "false", "null", '{"x":[{}]}'])
+def test_every_pair_of_type_and_value_is_a_row_or_a_failure(convert: Convert, hive_type: str, value: str) -> None:
+    converted = convert('{"v":' + value + "}", v=hive_type)
+    assert converted.columns.num_rows + len(converted.failed) == 1
+    if converted.columns.num_rows and value != "null":
+        assert rows(converted)[0]["v"] is not None
+
+
+# --- records that are not what they should be ------------------------------------------------------------------------
+
+
+def unexpected(offset: int) -> str:
+    return f"Encountered malformed JSON. Unexpected text at byte offset {offset}."
+
+
+def ends(offset: int) -> str:
+    return f"Encountered malformed JSON. Unexpected end at byte offset {offset}."
+
+
+NOT_JSON: list[tuple[bytes, str]] = [
+    (b"not json", unexpected(0)),
+    (b"{", ends(1)),
+    (b'{"a":1', ends(6)),
+    (b'{"a":1,}', unexpected(7)),
+    (b'{"a":1 "b":2}', unexpected(7)),
+    (b'{"a" 1}', unexpected(5)),
+    (b"{a:1}", unexpected(1)),
+    (b"{'a':1}", unexpected(1)),
+    (b'{"a":1}}', unexpected(7)),
+    (b'{"a":1},{"a":2}', unexpected(7)),
+    (b'{"a":1} x', unexpected(8)),
+    (b'{"a":[1,]}', unexpected(8)),
+    (b'{"a":NaN}', unexpected(5)),
+    (b'{"a":Infinity}', unexpected(5)),
+    (b'{"a":-Infinity}', unexpected(5)),
+    (b'{"a":01}', unexpected(6)),
+    (b'{"a":+1}', unexpected(5)),
+    (b'{"a":1.}', unexpected(6)),
+    (b'{"a":.5}', unexpected(5)),
+    (b'{"a":1e}', unexpected(6)),
+    (b'{"a":True}', unexpected(5)),
+    (b'{"a":"x', unexpected(5)),
+    (b'{"a":"\n"}', unexpected(5)),
+    (b'{"a":"\x00"}', unexpected(5)),
+    (b'{"a":"\\x"}', unexpected(5)),
+    (b'{"a":"\\u12"}', unexpected(5)),
+    (b'{"a":"\\ud800"}', unexpected(5)),
+    (b'{"a":"\\udc00"}', unexpected(5)),
+    (b'{"a":"\\ud800\\u0041"}', unexpected(5)),
+    (b'{"a":"\\\\\\uD800"}', unexpected(5)),
+    (b'{"\\uDFFF":1}', unexpected(1)),
+    (b'{"other":"\\ud800"}', unexpected(9)),
+    (b'{"a":/* no */1}', unexpected(5)),
+    (b"\x00", unexpected(0)),
+    (b"\xef\xbb\xbf{}", unexpected(0)),
+    (b"\xc2\xa0{}", unexpected(0)),
+    ('{"é":01}'.encode(), unexpected(7)),
+    (b"[1,2", ends(4)),
+    (b'5 {"a":', ends(7)),
+]
+
+
+@pytest.mark.parametrize(("record", "message"), NOT_JSON, ids=[repr(record) for record, _ in NOT_JSON])
+def test_what_is_not_json_is_a_parse_error(convert: Convert, record: bytes, message: str) -> None:
+    converted = convert(b'{"a":1}', record, b'{"a":2}', a="int")
+    assert rows(converted) == [{"a": 1}, {"a": 2}]
+    assert converted.failed.tolist() == [1]
+    assert (list(converted.codes), list(converted.messages)) == ([PARSE_ERROR], [message])
+
+
+BLANK = "The record was empty or contained only whitespace."
+NO_OBJECT = MISMATCH + "A record must hold JSON objects, not arrays or scalars."
+NOT_A_RECORD: list[tuple[bytes, str]] = [
+    (b"", BLANK),
+    (b" \t\r\n", BLANK),
+    (b"[]", NO_OBJECT),
+    (b'[{"a":1}]', NO_OBJECT),
+    (b"5", NO_OBJECT),
+    (b'"x"', NO_OBJECT),
+    (b"null", NO_OBJECT),
+    (b'{"a":1}[1]', NO_OBJECT),
+    (b'{"a":1}\n2', NO_OBJECT),
+    (b'{"a":"\xff"}', "The record is not valid UTF-8, at byte offset 6."),
+    (b'{"a":"\xed\xa0\x80"}', "The record is not valid UTF-8, at byte offset 6."),
+    (b'{"a":"\xc0\x80"}', "The record is not valid UTF-8, at byte offset 6."),
+]
+
+
+@pytest.mark.parametrize(("record", "message"), NOT_A_RECORD, ids=[repr(record) for record, _ in NOT_A_RECORD])
+def test_what_is_no_record_is_malformed_data(convert: Convert, record: bytes, message: str) -> None:
+    converted = convert(record, b'{"a":2}', a="int")
+    assert rows(converted) == [{"a": 2}]
+    assert converted.failed.tolist() == [0]
+    assert (list(converted.codes), list(converted.messages)) == ([MALFORMED_DATA], [message])
+
+
+def nested(depth: int) -> bytes:
+    """An object of `depth` brackets."""
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+def test_nesting_up_to_the_limit_is_fine_and_beyond_it_fails(convert: Convert) -> None:
+    converted = convert(nested(128), nested(129), nested(10_000), nested(1_000_000), a="string", b="int")
+    assert converted.columns.num_rows == 1
+    too_deep = MISMATCH + "Nested more than 128 deep at byte offset 132."
+    assert list(converted.messages) == [too_deep] * 3
+    assert list(converted.codes) == [MALFORMED_DATA] * 3
+
+
+def test_brackets_in_strings_and_side_by_side_are_not_depth(convert: Convert) -> None:
+    flat = json.dumps({"a": "[{" * 500 + '"', "b": [{}] * 500})
+    assert len(rows(convert(flat, a="string"))) == 1
+
+
+def test_of_too_deep_and_not_json_the_first_one_counts(convert: Convert) -> None:
+    converted = convert(b"{]" + b"[" * 500, b'{"a":' + b"[" * 500, a="int")
+    assert list(converted.codes) == [PARSE_ERROR, MALFORMED_DATA]
+
+
+def test_what_is_not_json_comes_before_a_mismatch_in_the_same_record(convert: Convert) -> None:
+    converted = convert('{"a":"x"}{"a":', '{"a":"x","b":"y"}', a="int", b="int")
+    assert list(converted.codes) == [PARSE_ERROR, MALFORMED_DATA]
+    assert converted.messages[1] == MISMATCH + for_input("x")
+
+
+def test_the_first_mismatch_in_the_record_is_told_whatever_the_order_of_columns(convert: Convert) -> None:
+    assert list(convert('{"b":"y","a":"x"}', a="int", b="int").messages) == [MISMATCH + for_input("y")]
+
+
+# --- several objects in a record -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("between", ["", "\n", "\r\n", " ", "\t \n"])
+def test_a_record_may_hold_several_objects(convert: Convert, between: str) -> None:
+    record = between.join(["", '{"a":1}', '{"a":2}', '{"a":3}', ""])
+    assert rows(convert(record, '{"a":4}', a="int")) == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]
+
+
+@pytest.mark.parametrize("bad", ['{"a":"x"}', "5", "{", '{"a":1,"a":1}'])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_record_with_one_bad_object_fails_as_a_whole(convert: Convert, bad: str, position: int) -> None:
+    objects = ['{"a":1,"u":0}', '{"a":2,"u":0}']
+    objects.insert(position, bad)
+    converted = convert('{"a":0}', "\n".join(objects), '{"a":9}', a="int")
+    assert rows(converted) == [{"a": 0}, {"a": 9}]
+    assert converted.failed.tolist() == [1]
+    assert converted.remarks == {}, "what a failed record left out is not left out"
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_keys_match_in_any_case_at_every_depth(convert: Convert) -> None:
+    record = '{"USERID":{"SUB":1,"List":[{"Deep":{"KEY":"Value"}}]},"ÉTÉ":2}'
+    columns = {"userId": "struct<Sub:int,LIST:array<struct<deep:map<string,string>>>>", "été": "int"}
+    assert rows(convert(record, **columns)) == [
+        {"userId": {"Sub": 1, "LIST": [{"deep": {"key": "Value"}}]}, "été": 2},
+    ]
+
+
+def test_without_case_insensitive_keys_stay_as_they_are(convert: Convert) -> None:
+    record = '{"userid":1,"UserId":2,"M":{"A":1,"a":2},"m":{"A":1,"a":2},"text":{"A":{"B":1}}}'
+    columns = {"userid": "int", "m": "map<string,int>", "text": "string"}
+    converted = convert(record, options={"case_insensitive": False}, **columns)
+    assert rows(converted) == [{"userid": 1, "m": {"A": 1, "a": 2}, "text": '{"A":{"B":1}}'}]
+    assert converted.remarks == {"unknown_key": 2}
+
+
+def test_dots_in_keys_feed_columns_with_underscores(convert: Convert) -> None:
+    record = '{"a.b":1,"S.T":{"x.Y.z":2},"m":{"k.l":3}}'
+    columns = {"a_b": "int", "s_t": "struct<x_y_z:int>", "m": "map<string,int>"}
+    options = {"convert_dots_in_json_keys_to_underscores": True}
+    assert rows(convert(record, options=options, **columns)) == [{"a_b": 1, "s_t": {"x_y_z": 2}, "m": {"k.l": 3}}]
+    assert rows(convert('{"a.b":1}', a_b="int")) == [{"a_b": None}]
+
+
+def test_a_dotted_and_an_underscored_key_for_one_column_fail(convert: Convert) -> None:
+    options = {"convert_dots_in_json_keys_to_underscores": True}
+    assert list(convert('{"a_b":1,"a.b":2}', options=options, a_b="int").messages) == [MISMATCH + 'Duplicate key "a.b"']
+
+
+def test_mappings_feed_columns_and_fields_from_other_keys_only(convert: Convert) -> None:
+    options = {"column_to_json_key_mappings": {"ts": "timestamp", "useragent": "User-Agent"}}
+    columns = {"ts": "bigint", "headers": "struct<useragent:string>"}
+    converted = convert(
+        '{"Timestamp":1,"headers":{"User-Agent":"x"}}',
+        '{"ts":1,"headers":{"useragent":"x"}}',
+        options=options,
+        **columns,
+    )
+    assert rows(converted) == [{"ts": 1, "headers": {"useragent": "x"}}, {"ts": None, "headers": {"useragent": None}}]
+    assert converted.remarks == {"unknown_key": 2}
+
+
+def test_mappings_can_tell_keys_apart_that_differ_in_case(convert: Convert) -> None:
+    options = {"case_insensitive": False, "column_to_json_key_mappings": {"url1": "URL", "url2": "Url"}}
+    assert rows(convert('{"URL":1,"Url":2}', options=options, url1="int", url2="int")) == [{"url1": 1, "url2": 2}]
+
+
+# --- remarks ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_ignored_or_cut_is_counted(convert: Convert) -> None:
+    converted = convert(
+        '{"s":{"a":1,"b":2},"x":{"y":{"z":1}}}',
+        '{"s":[1,2,3],"c":"long","v":[1,2]}',
+        '{"t":"2026-01-01 00:00:00.0000001","d":"2026-01-01T12:00:00Z"}',
+        '{"t":1767225600.0000001,"d":1767225600.5,"c":"lon"}',
+        s="struct<a:int>",
+        c="char(3)",
+        v="varchar(3)",
+        t="timestamp",
+        d="date",
+    )
+    assert converted.remarks == {"unknown_key": 2, "extra_item": 2, "cut_text": 2, "cut_time": 4}
+    assert [row["c"] for row in rows(converted)] == [None, "lon", None, "lon"]
+    assert rows(converted)[1]["v"] == "[1,"
+    assert [row["d"] for row in rows(converted)[2:]] == [date(2026, 1, 1)] * 2
+
+
+def test_finer_digits_before_1970_are_cut_towards_the_past(convert: Convert) -> None:
+    [row] = rows(convert('{"t":-0.0000001}', t="timestamp"))
+    assert row["t"] == datetime(1969, 12, 31, 23, 59, 59, 999_999)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_records_give_no_rows(convert: Convert) -> None:
+    converted = convert(a="int")
+    assert (converted.columns.num_rows, len(converted.failed), converted.columns.schema.names) == (0, 0, ["a"])
+
+
+def test_a_batch_of_failures_gives_no_rows(convert: Convert) -> None:
+    converted = convert("x", "y", a="struct<b:array<int>>")
+    assert (converted.columns.num_rows, converted.failed.tolist()) == (0, [0, 1])
+
+
+def test_failures_in_a_large_batch_keep_their_positions_and_spoil_nothing(convert: Convert) -> None:
+    count = 30_000
+    bad = {number: "{" if number % 200 else '{"a":[{"b":1},{"b":"x"}],"n":5}' for number in range(0, count, 100)}
+    records = [bad.get(n, json.dumps({"n": n, "a": [{"b": n}, {"b": None}], "text": "x" * 50})) for n in range(count)]
+    converted = convert(*records, n="int", a="array<struct<b:int>>", text="string")
+    assert converted.failed.tolist() == sorted(bad)
+    assert list(converted.codes) == [PARSE_ERROR if n % 200 else MALFORMED_DATA for n in sorted(bad)]
+    good = [n for n in range(count) if n not in bad]
+    assert converted.columns.column("n").to_pylist() == good
+    assert converted.columns.column("a").to_pylist() == [[{"b": n}, {"b": None}] for n in good]
+
+
+def test_a_slice_of_a_column_is_converted_as_it_is() -> None:
+    data = arrow.binary_column([b"{", b'{"a":1}', b'{"a":2}', b"{"])
+    for make in ENGINES.values():
+        converted = make(OpenXConfig(), table(a="int")).convert(data.slice(1, 2))
+        assert rows(converted) == [{"a": 1}, {"a": 2}]
+        assert converted.failed.tolist() == []
+
+
+def test_a_converter_carries_nothing_from_batch_to_batch() -> None:
+    for make in ENGINES.values():
+        converter = make(OpenXConfig(), table(a="int"))
+        converter.convert(arrow.binary_column([b'{"x":1}', b'{"y":1', b'{"a":"z"}']))
+        again = converter.convert(arrow.binary_column([b'{"a":1}']))
+        assert (rows(again), again.failed.tolist(), again.remarks) == ([{"a": 1}], [], {})

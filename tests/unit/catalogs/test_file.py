@@ -1,0 +1,134 @@
+"""Tables in files: what people may write, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from firehose.catalogs.file import FileCatalog
+from firehose.errors import AccessDeniedError, InvalidError, NotFoundError, UnavailableError
+
+
+def write(folder: Path, text: str | bytes, *, name: str = "web/clicks.yaml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+async def test_columns_alone_are_version_one(tmp_path: Path) -> None:
+    write(
+        tmp_path, "# a comment\ncolumns:\n  id: bigint # another\n  m: map<string,int>\n  s: struct<a:int,b:string>\n"
+    )
+    found = await FileCatalog(tmp_path).table_schema("web", "clicks")
+    assert found.version == "1"
+    assert found.columns == (("id", "bigint"), ("m", "map<string,int>"), ("s", "struct<a:int,b:string>"))
+
+
+async def test_words_of_yaml_are_names_like_any_other(tmp_path: Path) -> None:
+    write(tmp_path, "columns:\n  on: int\n  no: date\n  y: string\n  '200': int\n")
+    found = await FileCatalog(tmp_path).table_schema("web", "clicks")
+    assert [name for name, _ in found.columns] == ["on", "no", "y", "200"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("", "1:1", "expected one key, `columns` or `versions`"),
+        ("- a", "1:1", "expected one key, `columns` or `versions`"),
+        ("fields:\n  a: int", "1:1", "expected one key, `columns` or `versions`"),
+        ("columns:\n  a: int\nversions: {}", "1:1", "expected one key, `columns` or `versions`"),
+        ("columns:", "1:1", "columns: expected columns as `name: type`, at least one"),
+        ("columns: [a, b]", "1:1", "columns: expected columns as `name: type`, at least one"),
+        ("columns:\n  a: int\n  b:\n", "3:3", "b: expected a type as text, like bigint"),
+        ("columns:\n  a: {type: int}", "2:3", "a: expected a type as text, like bigint"),
+        ("columns:\n  a: 5", "2:3", "a: expected a type as text, like bigint (got 5)"),
+        ("columns:\n  200: int", "2:3", "200: the name of a column is text; put it in quotes"),
+        ("columns:\n  a: int\n  a: string", "3:3", "found duplicate key"),
+        ("columns:\n  a: int\n b: int", "3:2", ""),
+        ("columns: {a: decimal(10,2)}", "1:", ""),
+        ("versions:", "1:1", "versions: expected version numbers, each with its columns"),
+        ("versions:\n  one: {a: int}", "2:3", "versions: a version is a whole number (got 'one')"),
+        ("versions:\n  true: {a: int}", "2:3", "versions: a version is a whole number (got True)"),
+        ("versions:\n  -1: {a: int}", "2:3", "versions: a version is a whole number (got -1)"),
+        ("versions:\n  1: {a: int}\n  2: int", "3:3", "2: expected columns as `name: type`, at least one"),
+        (b"columns:\n  a: \xff", "1:1", "not YAML in UTF-8"),
+        ("columns:\n  a: \x00", "1:1", "not YAML in UTF-8"),
+        ("columns: &a\n  b: *c", "2:", ""),
+    ],
+)
+async def test_what_is_wrong_is_told_with_its_place(
+    tmp_path: Path, text: str | bytes, place: str, message: str
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InvalidError) as caught:
+        await FileCatalog(tmp_path).table_schema("web", "clicks")
+    assert str(caught.value).startswith(f"{path}:{place}")
+    assert message in str(caught.value)
+    assert caught.value.code == "DataFormatConversion.InvalidSchema"
+
+
+async def test_a_missing_table_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    catalog = FileCatalog(tmp_path)
+    with pytest.raises(
+        NotFoundError, match=r"no table web\.clicks in .*: there are no tables; a table is a file DATABASE"
+    ):
+        await catalog.table_schema("web", "clicks")
+    write(tmp_path, "columns: {a: int}", name="web/orders.yaml")
+    write(tmp_path, "columns: {a: int}", name="shop/items.yaml")
+    with pytest.raises(NotFoundError, match=r"there is shop\.items, web\.orders; a table is a file"):
+        await catalog.table_schema("web", "clicks")
+
+
+@pytest.mark.parametrize(
+    ("database", "table"), [("..", "secret"), ("web", "../../secret"), ("web/..", "secret"), (".", "x")]
+)
+async def test_names_do_not_lead_out_of_the_folder(tmp_path: Path, database: str, table: str) -> None:
+    write(tmp_path, "columns: {a: int}", name="secret.yaml")
+    write(tmp_path, "columns: {a: int}", name="tables/web/clicks.yaml")
+    with pytest.raises(NotFoundError):
+        await FileCatalog(tmp_path / "tables").table_schema(database, table)
+
+
+async def test_a_missing_version_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    write(tmp_path, "versions:\n  2: {a: int}\n  1: {a: int}\n")
+    with pytest.raises(NotFoundError, match="has no version '3'; there is 1, 2, and LATEST"):
+        await FileCatalog(tmp_path).table_schema("web", "clicks", "3")
+
+
+async def test_an_unchanged_file_is_read_once(tmp_path: Path) -> None:
+    path, catalog = write(tmp_path, "columns: {a: int}"), FileCatalog(tmp_path)
+    os.utime(path, ns=(5, 5))
+    first = await catalog.table_schema("web", "clicks")
+    path.write_text("columns: {b: int}")  # as large, and then as old
+    os.utime(path, ns=(5, 5))
+    assert await catalog.table_schema("web", "clicks") == first
+    os.utime(path, ns=(6, 6))
+    assert (await catalog.table_schema("web", "clicks")).columns == (("b", "int"),)
+
+
+async def test_a_file_that_is_repaired_is_read_again(tmp_path: Path) -> None:
+    path, catalog = write(tmp_path, "columns:"), FileCatalog(tmp_path)
+    with pytest.raises(InvalidError):
+        await catalog.table_schema("web", "clicks")
+    path.write_text("columns: {a: int}")
+    assert (await catalog.table_schema("web", "clicks")).columns == (("a", "int"),)
+
+
+async def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "columns: {a: int}")
+
+    def read(error: OSError) -> None:
+        def read_text(self: Path, encoding: str) -> str:
+            raise error
+
+        monkeypatch.setattr(Path, "read_text", read_text)
+
+    read(PermissionError(13, "Permission denied", str(path)))
+    with pytest.raises(AccessDeniedError, match=r"clicks\.yaml: not allowed to read it; grant"):
+        await FileCatalog(tmp_path).table_schema("web", "clicks")
+    read(OSError(5, "Input/output error", str(path)))
+    with pytest.raises(UnavailableError, match=r"clicks\.yaml: cannot be read: Input/output error"):
+        await FileCatalog(tmp_path).table_schema("web", "clicks")
