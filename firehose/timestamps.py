@@ -19,21 +19,13 @@ from datetime import datetime, timedelta
 Render = Callable[[datetime], str]
 Number = Callable[[datetime], int]
 
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-WEEKDAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
+# fmt: off
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)
+# fmt: on
+WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 QUARTERS = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter")
 
 #: Days from 0001-01-01, which Python counts from, to 1858-11-17, where the modified Julian day begins.
