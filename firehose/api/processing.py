@@ -1,0 +1,117 @@
+"""ProcessingConfiguration: the processors of a stream, checked, put into our words, and filled in for Describe."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from firehose.api.wire import Members, invalid, unsupported
+
+#: Parameters of the Lambda processor and what the service fills in, in the order it describes them.
+LAMBDA_DEFAULTS: Final = {
+    "LambdaArn": None,
+    "NumberOfRetries": "3",
+    "RoleArn": None,
+    "BufferSizeInMBs": "1",
+    "BufferIntervalInSeconds": "60",
+}
+_MAX_PROCESSORS: Final = 5
+
+
+def is_enabled(processing: Members | None) -> bool:
+    """Return whether processors run: left out means no."""
+    return bool(processing and processing.get("Enabled", False))
+
+
+def check(processing: Members | None) -> None:
+    """Check what the model of the API cannot. Disabled, the block is kept as it is. Errors: WireError."""
+    if processing is None or not is_enabled(processing):
+        return
+    processors = processing.get("Processors", [])
+    if not 1 <= len(processors) <= _MAX_PROCESSORS:
+        raise invalid("A maximum of 5 and a minimum of 1 processor needs to be supplied when processing is enabled.")
+    types = [each["Type"] for each in processors]
+    if types.count("Lambda") > 1:
+        raise invalid("Cannot have more than 1 Lambda processor")
+    for kind in types:
+        if kind not in ("Lambda", "AppendDelimiterToRecord"):
+            raise unsupported(f"The {kind} processor")
+        if types.count(kind) > 1:
+            raise invalid(f"Cannot have more than 1 {kind} processor")
+    for each in processors:
+        if each["Type"] == "Lambda":
+            _check_lambda(each)
+
+
+def transforms(processing: Members | None) -> list[Members]:
+    """Return the transforms of a checked block, in the words of the configuration."""
+    if processing is None or not is_enabled(processing):
+        return []
+    return [_lambda(each) for each in processing["Processors"] if each["Type"] == "Lambda"]
+
+
+def appends_delimiter(processing: Members | None) -> bool:
+    """Return whether a newline goes between records."""
+    if processing is None or not is_enabled(processing):
+        return False
+    return any(each["Type"] == "AppendDelimiterToRecord" for each in processing["Processors"])
+
+
+def description(processing: Members | None, *, role: str) -> Members:
+    """Return the block as Describe shows it: parameters of a Lambda that were left out are filled in."""
+    if processing is None:
+        return {"Enabled": False, "Processors": []}
+    described = []
+    for each in processing.get("Processors", []):
+        given = _parameters(each)
+        if each["Type"] == "Lambda":
+            given = {**LAMBDA_DEFAULTS, "RoleArn": role, **given}
+        if each["Type"] == "AppendDelimiterToRecord":
+            given = {}
+        described.append(processor(each["Type"], given))
+    return {"Enabled": is_enabled(processing), "Processors": described}
+
+
+def processor(kind: str, parameters: dict[str, str]) -> Members:
+    """Return a processor in the words of the API."""
+    listed = [{"ParameterName": name, "ParameterValue": value} for name, value in parameters.items()]
+    return {"Type": kind, "Parameters": listed}
+
+
+def _parameters(given: Members) -> dict[str, Any]:
+    return {each["ParameterName"]: each["ParameterValue"] for each in given.get("Parameters", [])}
+
+
+def _check_lambda(processor: Members) -> None:
+    given = _parameters(processor)
+    if len(given) != len(processor.get("Parameters", [])):
+        raise invalid("A parameter of the Lambda processor is given more than once.")
+    if unknown := sorted(given.keys() - LAMBDA_DEFAULTS.keys()):
+        raise invalid(f"Parameters of the Lambda processor are {', '.join(LAMBDA_DEFAULTS)}; not {', '.join(unknown)}.")
+    if "LambdaArn" not in given:
+        raise invalid("LambdaArn must be specified for the Lambda processor.")
+    _number(given, "NumberOfRetries", "0", "300", is_whole=True)
+    _number(given, "BufferSizeInMBs", "0.2", "3", is_whole=False)
+    _number(given, "BufferIntervalInSeconds", "0", "900", is_whole=True)
+
+
+def _number(given: dict[str, str], name: str, low: str, high: str, *, is_whole: bool) -> None:
+    text = given.get(name, low)
+    try:
+        value = Decimal(text)
+        is_right = Decimal(low) <= value <= Decimal(high) and (not is_whole or value == int(value))
+    except InvalidOperation:
+        is_right = False
+    if not is_right:
+        raise invalid(f"{name} must be a {'whole ' if is_whole else ''}number between {low} and {high}, not {text!r}.")
+
+
+def _lambda(processor: Members) -> Members:
+    given = LAMBDA_DEFAULTS | _parameters(processor)
+    return {
+        "type": "lambda",
+        "arn": given["LambdaArn"],
+        "retries": int(Decimal(given["NumberOfRetries"])),
+        "buffer_size": int(Decimal(given["BufferSizeInMBs"]) * 2**20),
+        "buffer_interval": f"{int(Decimal(given['BufferIntervalInSeconds']))}s",
+    }
