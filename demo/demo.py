@@ -148,7 +148,7 @@ def show_table() -> int:
 
 def main() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
-    (HOME / "lake").mkdir(parents=True)
+    HOME.mkdir()
     found = records()
     with service(ROOT / "configs" / "functions" / "clean_events.py") as url:
         say(f"{len(found):,} web events go in through boto3's put_record_batch, some of them damaged")

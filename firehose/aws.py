@@ -139,7 +139,7 @@ async def _session_of_role(session: Any, role_arn: str, wanted: _Wanted, region:
     source = await session.get_credentials()
     if source is None:
         raise NoCredentialsError()
-    arguments = {"RoleSessionName": f"AWSFirehoseTo{_NAMES.get(wanted.service, wanted.service.title())}"}
+    arguments = {"RoleSessionName": f"AWSFirehoseTo{wanted.service.title()}"}
     if wanted.external_id:
         arguments["ExternalId"] = wanted.external_id
     fetcher = AioAssumeRoleCredentialFetcher(

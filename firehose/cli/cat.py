@@ -18,7 +18,7 @@ from firehose.delivery.sealer import ENCODING_METADATA
 from firehose.errors import InvalidError
 from firehose.executors import ThreadExecutor
 from firehose.filesystem import OsFileSystem
-from firehose.sinks.file import FileSinkConfig
+from firehose.sinks.file import HIDDEN, FileSinkConfig
 from firehose.sinks.s3 import S3SinkConfig
 from firehose.telemetry import Telemetry
 
@@ -83,5 +83,5 @@ def _sink_of(url: str, context: BuildContext) -> tuple[Any, str]:
     if parts.scheme not in ("", "file"):
         raise InvalidError(f"{url}: expected s3://BUCKET/KEY, file:///PATH or a path")
     path = Path(parts.path).resolve()
-    root = next((each for each in path.parents if (each / ".firehose").is_dir()), path.parent)
+    root = next((each for each in path.parents if (each / HIDDEN).is_dir()), path.parent)
     return FileSinkConfig(path=root).build(context), str(path.relative_to(root))

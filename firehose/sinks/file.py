@@ -56,7 +56,7 @@ class FileSinkConfig(ObjectSinkConfig):
     type: Literal["file"] = "file"
     """A folder of files."""
     path: Path
-    """The folder, which must exist, so that a disk that is not mounted is noticed."""
+    """The folder. It is made where only it is missing; the one above must exist, so that a lost disk is noticed."""
 
     @field_validator("prefix")
     @classmethod
@@ -195,10 +195,11 @@ class FileSink:
             yield
 
     def _make_unfinished(self) -> None:
-        """Make the hidden folders. Errors: NotFoundError where the sink's own folder is missing."""
-        if not self._folder.is_dir():
-            message = f"{self.url}: the folder does not exist; create it, or mount its disk"
+        """Make the sink's folder and the hidden ones. Errors: NotFoundError where the folder above is missing."""
+        if not self._folder.parent.is_dir():
+            message = f"{self.url}: {self._folder.parent} does not exist; create it, or mount its disk"
             raise NotFoundError(message, code="File.NotFound")
+        self._folder.mkdir(exist_ok=True)
         self._unfinished.mkdir(parents=True, exist_ok=True)
 
     def _sync_folders(self, folder: Path) -> None:
@@ -211,8 +212,11 @@ class FileSink:
         with self._errors(""):
             self._make_unfinished()
             for path in self._unfinished.iterdir():
-                if _modified_ms(path.stat()) < self._clock.now_ms() - LEFT_BEHIND_MS:
-                    path.unlink(missing_ok=True)
+                try:
+                    if _modified_ms(path.stat()) < self._clock.now_ms() - LEFT_BEHIND_MS:
+                        path.unlink()
+                except FileNotFoundError:
+                    pass  # another delivery just finished it
             with self._written([b"can be written"]), self._locked():
                 pass
 

@@ -54,8 +54,7 @@ async def place(
             yield Place(MemorySink())
         case "file":
             folder = tmp_path / "objects"
-            folder.mkdir()
-            sink, missing = (FileSinkConfig(path=path).build(build_context) for path in (folder, tmp_path / "missing"))
+            sink, missing = (FileSinkConfig(path=path).build(build_context) for path in (folder, tmp_path / "missing" / "x"))
             yield Place(sink, missing)
         case server:
             endpoint = request.getfixturevalue(server)

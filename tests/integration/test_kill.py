@@ -154,7 +154,7 @@ def _landed(sink: Path) -> tuple[Counter[str], Counter[str]]:
     delivered: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     for path in sink.rglob("*"):
-        if not path.is_file() or ".firehose" in path.parts:
+        if not path.is_file() or ".firehose-sink" in path.parts:
             continue
         if "-failed" in path.relative_to(sink).parts[0]:
             failed.update(
