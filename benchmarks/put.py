@@ -2,9 +2,9 @@
 
 The floor is a bare aiohttp handler that decodes the JSON and the base64 of a request and answers with ids, without a
 check, a column or a service. The application has a service that discards what it is given. Both are driven by the same
-client in another process; what is measured is the CPU time of the server's process alone. Rounds alternate. The ratio is
-that of the best rounds; `ratio_of_rounds` shows how far single rounds stray from it: on a busy machine CPU time grows
-too (shared caches), and a run whose rounds differ by more than a tenth says nothing.
+client in another process; what is measured is the CPU time of the server's process alone. Rounds alternate, and the
+ratio is that of the best rounds. `ratio_of_rounds` shows how far single rounds stray from it: on a busy machine CPU
+time grows too (shared caches), and a run whose rounds differ by more than a tenth says little.
 
     .venv/bin/python benchmarks/put.py --requests 400 --rounds 5
 """
@@ -47,7 +47,7 @@ class DiscardingService:
     async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
         first = self._next
         self._next += len(data)
-        return PutAnswer("log-0123456789abcdef-put", first, len(data))
+        return PutAnswer("log-0123456789abcdef-put", first, len(data), "0123456789abcdef")
 
     def stream(self, name: str) -> StreamView:
         raise NotFoundError(name)

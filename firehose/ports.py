@@ -18,6 +18,8 @@ class PutAnswer:
     shard: str
     first_sequence: int
     rows: int
+    #: The stream's uid: shard and sequence alone repeat between streams.
+    stream_uid: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Ingest:
         _check_limits(data)
         stored = await self._service.put(name, data)
         exchange.rows = stored.rows
-        first = puts.record_ids(name, stored)[0]
+        first = puts.record_ids(stored)[0]
         return json_answer({"accepted": stored.rows, "stream": name, "first_record_id": first})
 
     def _find(self, name: str) -> None:

@@ -42,7 +42,7 @@ async def put_record(service: StreamService, request: Any, token: bytes) -> Done
     """
     name, data = _decoded("PutRecord", request)
     stored = await _put(service, name, data, token)
-    return Done({"RecordId": record_ids(name, stored)[0], "Encrypted": False}, stored.rows)
+    return Done({"RecordId": record_ids(stored)[0], "Encrypted": False}, stored.rows)
 
 
 async def put_record_batch(service: StreamService, request: Any, token: bytes) -> Done:
@@ -59,13 +59,13 @@ async def put_record_batch(service: StreamService, request: Any, token: bytes) -
         return _none_taken(len(data), SERVICE_UNAVAILABLE, "Slow down.", error)
     except UnavailableError as error:
         return _none_taken(len(data), INTERNAL_FAILURE, "Internal service failure.", error)
-    taken = [{"RecordId": each} for each in record_ids(name, stored)]
+    taken = [{"RecordId": each} for each in record_ids(stored)]
     return Done({"FailedPutCount": 0, "Encrypted": False, "RequestResponses": taken}, stored.rows)
 
 
-def record_ids(name: str, stored: PutAnswer) -> list[str]:
+def record_ids(stored: PutAnswer) -> list[str]:
     """Return one id for each record: opaque to producers, and for operators the row's place in the log."""
-    prefix, first = f"{name}.{stored.shard}", stored.first_sequence
+    prefix, first = f"{stored.stream_uid}.{stored.shard}", stored.first_sequence
     return [f"{prefix}.{sequence}" for sequence in range(first, first + stored.rows)]
 
 

@@ -94,7 +94,7 @@ async def _run(configuration: Configuration, directory: DataDirectory) -> None:
         health=health,
         executor=service.environment.executor,
     )
-    runner = build_runner(app)
+    runner = build_runner(app, grace_s=GRACE_S)
     working = asyncio.create_task(service.run(started))
     try:
         url = await _listen(runner, configuration.server)

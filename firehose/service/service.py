@@ -265,7 +265,7 @@ class Service:
             raise NotFoundError(f"no delivery stream {name!r} takes records here")
         arrival_ms = self.environment.clock.now_ms()
         appended = await self.log.append(runner.record.uid, data, arrival_ms=arrival_ms, token=token)
-        return PutAnswer(appended.shard, appended.first_sequence, appended.rows)
+        return PutAnswer(appended.shard, appended.first_sequence, appended.rows, runner.record.uid)
 
     def stream(self, name: str) -> StreamView:
         """Return one stream. Errors: NotFoundError."""

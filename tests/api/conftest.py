@@ -60,7 +60,7 @@ class MemoryService:
         first = len(log)
         log.extend(data.to_pylist())
         self.tokens.append(token)
-        return PutAnswer("log-3f2a", first, len(data))
+        return PutAnswer("log-3f2a", first, len(data), f"uid-of-{name}")
 
     def stream(self, name: str) -> StreamView:
         if name not in self.views:

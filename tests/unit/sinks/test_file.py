@@ -262,14 +262,14 @@ async def test_the_disks_errors_become_ours(
     assert not (await sink.deliver(make_delivery(key="a/b"))).existed
 
 
-async def test_a_folder_that_vanishes_is_not_made_again(
-    sink: FileSink, folder: Path, make_delivery: MakeDelivery
+async def test_a_disk_that_vanishes_is_not_made_again(
+    tmp_path: Path, build_context: BuildContext, make_delivery: MakeDelivery
 ) -> None:
     # an unmounted disk: what would be written there would be hidden by the next mount
-    folder.rmdir()
+    sink = FileSinkConfig(path=tmp_path / "disk" / "objects").build(build_context)
     with pytest.raises(NotFoundError, match="create it, or mount its disk"):
         await sink.deliver(make_delivery())
-    assert not folder.exists()
+    assert not (tmp_path / "disk").exists()
 
 
 async def test_names_are_given_by_one_process_at_a_time(
