@@ -33,7 +33,7 @@ async def send(
 
 async def test_lines_become_records(face: Any) -> None:
     status, answer, _ = await send(face, b'{"a":1}\n\n  \r\n{"b": 2}\r\nlast')
-    assert (status, answer) == (200, {"accepted": 3, "stream": "clicks", "first_record_id": "clicks.log-3f2a.0"})
+    assert (status, answer) == (200, {"accepted": 3, "stream": "clicks", "first_record_id": "uid-of-clicks.log-3f2a.0"})
     assert face.service.taken["clicks"] == [b'{"a":1}', b'{"b": 2}', b"last"]
 
 

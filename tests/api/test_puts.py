@@ -26,7 +26,7 @@ def one(record: bytes, stream: str = "clicks") -> dict[str, Any]:
 async def test_boto3_puts_one_record_and_gets_an_id(face: Any, boto: Any) -> None:
     async with boto(face) as client:
         answer = await client.put_record(DeliveryStreamName="clicks", Record={"Data": b'{"a":1}\n'})
-    assert answer["RecordId"] == "clicks.log-3f2a.0"
+    assert answer["RecordId"] == "uid-of-clicks.log-3f2a.0"
     assert answer["Encrypted"] is False
     assert face.service.taken["clicks"] == [b'{"a":1}\n']
 
@@ -54,7 +54,7 @@ async def test_golden_answer_of_a_batch(face: Any) -> None:
         assert len(response.headers["x-amzn-RequestId"]) == 36
         assert await response.read() == (
             b'{"FailedPutCount":0,"Encrypted":false,'
-            b'"RequestResponses":[{"RecordId":"clicks.log-3f2a.0"},{"RecordId":"clicks.log-3f2a.1"}]}'
+            b'"RequestResponses":[{"RecordId":"uid-of-clicks.log-3f2a.0"},{"RecordId":"uid-of-clicks.log-3f2a.1"}]}'
         )
     assert face.service.taken["clicks"] == [b"abc", b""]
 
