@@ -266,8 +266,9 @@ class Backlog:
 
     def mark_banked(self, names: Collection[str]) -> None:
         """Take note that the accounts hold what these segments accepted; unknown names are those of removed ones."""
+        known = set(names)
         for segment in self.segments.values():
-            if segment.name in names:
+            if segment.name in known:
                 segment.is_banked = True
                 segment.accepted = {}
 

@@ -89,11 +89,10 @@ class Reclaimer:
         keys = [key for key, extent in old.extents.items() if not extent.is_released]
         new = Segment(old.number, old.opening, old.generation + 1, old.created_ms, is_banked=True)
         try:
-            with old.pinned():
-                tables = {key: await self._access.table(old, key) for key in keys}
-                if old.tables is not None:  # its sidecar turned out to be damaged and is written anew first
-                    return
-                await self._executor.run(lambda: self._rewrite(old, new, tables))
+            tables = {key: await self._access.table(old, key) for key in keys}
+            if old.tables is not None:  # its sidecar turned out to be damaged and is written anew first
+                return
+            await self._executor.run(lambda: self._rewrite(old, new, tables))
         except (OSError, UnavailableError) as error:
             self._telemetry.emit(ReclaimFailed(old.name, str(error)))
             return

@@ -44,7 +44,7 @@ class RowsUnreadable(Event):
     path: str
 
     def measure(self, metrics: Metrics) -> None:
-        metrics.count("log_unreadable_rows_total", "Rows lost to damage on the disk.", self.rows, stream=self.stream)
+        metrics.count("log_unreadable_rows_total", "Rows lost to damage on the disk.", self.rows)
 
 
 @dataclass(frozen=True, slots=True)

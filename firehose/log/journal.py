@@ -223,6 +223,7 @@ class IngestLog:
 
     @property
     def is_closed(self) -> bool:
+        """True once the log takes and gives nothing more."""
         return self._bell.is_closed
 
     def listening(self, stream_uid: str, lane: Lane) -> AbstractContextManager[asyncio.Event]:

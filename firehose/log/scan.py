@@ -4,6 +4,10 @@ Three findings. A frame is good when both its checksums fit. Bad bytes with a go
 rows that lay there are lost, and because sequences are contiguous it is known exactly how many of which stream (each
 frame also names the first sequence of its stream in the segment, so that a lost first frame shows, too). Bad bytes with
 nothing good behind them are a *torn tail*: a write that a crash cut short and nobody was told of.
+
+Two limits. Of a stream whose last frame of the segment lost its head, only the damaged bytes are known, not the rows.
+And a disk that writes out of order may, in a power cut, keep the end of a group without its beginning: that counts as
+damage, though nobody was told of those rows either; the account closes, the alarm is one too many.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from firehose.log.frame import HEAD_BYTES, MAGIC, Head, hours_in, is_whole, pars
 from firehose.log.index import Entry, Key
 from firehose.log.segment import HEADER_BYTES, Segment, parse_header
 
-#: How much is read at once: one frame of merged puts.
+#: How much is read at once, unless a frame is larger.
 _READ_BYTES = 2**20
 
 

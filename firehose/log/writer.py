@@ -36,10 +36,11 @@ from firehose.log.index import Entry, Key
 from firehose.log.segment import HEADER_BYTES, Header, Segment, encode_header, shard_of
 from firehose.telemetry import Emitter, UnexpectedError
 
-#: Puts are merged into frames of about this size: beyond 1 MiB, zstd-1 does not compress better.
-_FRAME_BYTES = 2**20
+#: Puts are merged into frames of about this size. Measured on JSON events: 64 KiB compress as well as 8 MiB do (4.5
+#: times), and a frame is what one damaged byte costs and what fetching one row decodes.
+_FRAME_BYTES = 256 * 1024
 
-#: The most that is written before a sync, unless one put is larger: 40 ms of compression and writing.
+#: The most that is written before a sync, unless one put is larger: about 30 ms at the measured 290 MB/s.
 _GROUP_BYTES = 8 * 2**20
 
 #: The most that may wait to be written; beyond it producers are throttled.

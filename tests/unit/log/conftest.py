@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from firehose import arrow
-from firehose.executors import InlineExecutor
+from firehose.executors import Executor, InlineExecutor
 from firehose.log import IngestLog
 from firehose.protocols import Read
 from firehose.testing import FakeClock, RecordingTelemetry
@@ -135,6 +135,10 @@ class MemoryDisk:
     def files(self, ending: str) -> list[Path]:
         return [path for path in sorted(self.names) if path.name.endswith(ending) and path.parent == FOLDER]
 
+    def lose(self, path: Path) -> None:
+        """Remove a file for good."""
+        del self.names[path], self.durable[path]
+
     def flip(self, path: Path, offset: int, bits: int = 1) -> None:
         self.names[path].data[offset] ^= bits
 
@@ -153,6 +157,7 @@ class Bench:
         """Forget everything, for the next example."""
         self.kill()
         self.disk = MemoryDisk()
+        self.executor: Executor = InlineExecutor()
         self.clock = FakeClock()
         self.telemetry = RecordingTelemetry()
         self.openings = 0
@@ -172,7 +177,7 @@ class Bench:
         log = await IngestLog.open(
             FOLDER,
             files=self.disk,
-            executor=InlineExecutor(),
+            executor=self.executor,
             clock=self.clock,
             telemetry=self.telemetry,
             **given,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 
+from firehose.errors import UnavailableError
 from firehose.log.events import ReclaimFailed, SegmentCompacted, SegmentSetAside
+from firehose.records import RowSet
 
 MINUTE = 60_000
 
@@ -88,8 +91,11 @@ async def test_a_forgotten_stream_keeps_nothing_whatever_comes(bench) -> None:
     bank(log)
     log.release("fast", log.shard("put"), 39)
     log.forget_stream("slow")
+    log.forget_stream("unknown")
     await bench.put(log, [b"late"], "slow")
+    await bench.put(log, [b"late"], "unknown")
     assert not log.is_pending("slow")
+    assert not log.is_pending("unknown")
     bank(log)
     await log.reclaim()
     assert log.stats().segments == 1
@@ -143,6 +149,97 @@ async def test_a_damaged_segment_is_set_aside(bench) -> None:
     assert [event.path for event in bench.telemetry.of(SegmentSetAside)] == [str(aside)]
 
 
+async def test_a_segment_found_damaged_by_a_reader_is_set_aside(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"a"])
+    await log.close()
+    (path,) = bench.disk.files(".log")
+    bench.disk.flip(path, 44 + 120)
+    log = await bench.open()
+    bank(log)
+    (name,) = log.shards("s")
+    await bench.reads(log, "s", name)
+    log.release("s", name, 0)
+    await log.reclaim()
+    assert bench.folder / "set-aside" / path.name in bench.disk.names
+
+
+async def test_a_segment_is_kept_while_its_header_cuts_the_one_before(bench) -> None:
+    log = await bench.open()
+    await bench.put(log, [b"before"])
+
+    def no_sync_and_no_sidecars(verb, path):
+        if verb == "sync":
+            raise OSError(5, "Input/output error")
+
+    bench.disk.plan = no_sync_and_no_sidecars
+    with pytest.raises(UnavailableError):
+        await bench.put(log, [b"refused"])
+    bench.disk.plan = lambda verb, path: no_sync_and_no_sidecars(verb, path) if path.suffix == ".tmp" else None
+    await bench.put(log, [b"after"])
+    await bench.clock.advance(10 * MINUTE)
+    bench.disk.plan = None
+    first, second = log._backlog.segments.values()
+    async with log._writer._busy:
+        await log._writer._close_segment()
+    bank(log)
+    assert first.tables is not None
+    assert second.is_banked
+    log.release("s", log.shard("put"), 1)
+    assert log._backlog.finished() == []
+    await log.reclaim()  # the first one gets its sidecar
+    bank(log)
+    assert len(await log.reclaim()) == 1
+
+
+class Gate:
+    """An executor whose calls wait at a gate when they are told to."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.opened.set()
+        self.waiting = 0
+
+    async def run(self, call):
+        self.waiting += 1
+        await self.opened.wait()
+        self.waiting -= 1
+        return call()
+
+
+async def test_files_stay_while_they_are_read(bench, monkeypatch) -> None:
+    monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
+    log = await filled(bench, 16)
+    bank(log)
+    log.release("fast", log.shard("put"), 15)
+    before = bench.disk.files(".log")
+    gate = log._access._executor = Gate()
+    shard = log.open_shard("slow", log.shard("put"), after=-1)
+    await shard.fetch(RowSet.of_range(shard.name, 0, 3))  # the tables are known from now on
+    gate.opened.clear()
+    reading = asyncio.create_task(shard.read(max_bytes=1, max_wait_ms=0))
+    await bench.clock.settle()
+    assert gate.waiting == 1
+    log._access._cache.clear()
+    log._access._executor = bench.executor
+    await log.reclaim()
+    assert before[0] in bench.disk.names
+    assert before[1] not in bench.disk.names
+    gate.opened.set()
+    assert (await reading).batch.data.to_pylist() == [b"slow-0"]
+    await log.reclaim()
+    assert before[0] not in bench.disk.names
+    log.release("slow", shard.name, 3)
+    again = log.open_shard("slow", shard.name, after=-1)
+    log._access._executor = gate
+    gate.opened.clear()
+    reading = asyncio.create_task(again.read(max_bytes=1, max_wait_ms=0))
+    await bench.clock.settle()
+    await log.reclaim()
+    gate.opened.set()
+    assert (await reading).batch.data.to_pylist() == [b"slow-0"]
+
+
 async def test_a_segment_stays_until_its_losses_are_told(bench) -> None:
     log = await bench.open()
     await bench.put(log, [b"lost"], "unlucky")
@@ -173,6 +270,7 @@ async def test_slow_streams_do_not_hold_the_disk_of_the_others(bench, monkeypatc
     first = await opened.read(max_bytes=1, max_wait_ms=0)
     await log.reclaim()
     assert log.stats().disk_bytes < before / 5
+    assert len(bench.disk.files(".log")) == log.stats().segments
     assert all(event.after_bytes < event.before_bytes / 10 for event in bench.telemetry.of(SegmentCompacted))
     slow = [b"slow-%d" % number for number in range(0, 40, 4)]
     assert await bench.records(log, "slow") == slow
@@ -185,7 +283,7 @@ async def test_slow_streams_do_not_hold_the_disk_of_the_others(bench, monkeypatc
         assert read.batch.sequence.tolist() == [0]
         assert await bench.records(log, "slow") == slow
         for path in bench.disk.files(".idx"):
-            del bench.disk.names[path]  # and without sidecars
+            bench.disk.lose(path)  # and without sidecars
     assert sum(log.accepted_unbanked()["slow"].values()) == 1  # of the segment that was never sealed
 
 
