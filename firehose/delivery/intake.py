@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,13 +124,14 @@ class Intake:
         span = RowSet.of_range(got.span.shard, got.span.first, got.span.last)
         progress = self._ledger.progress(DESTINATION, got.span.shard)
         done = RowSet.of_range(got.span.shard, 0, progress.position) if progress.position >= 0 else RowSet()
-        absent = span - present - done - progress.beyond()
+        absent = span - present - done - progress.beyond() - self._recovered
         if not len(absent):
             return
-        self._ledger.settle(absent, (DESTINATION,), Term.UNREADABLE, got.unreadable)
-        if got.unreadable:
-            count = sum(got.unreadable.values())
-            self._telemetry.emit(RecordsUnreadable(self._plan.identity.name, got.span.shard, count))
+        # what was lost after it was done is lost to nobody: at most the absent rows are counted
+        hours = _at_most(got.unreadable, len(absent))
+        self._ledger.settle(absent, (DESTINATION,), Term.UNREADABLE, hours)
+        if hours:
+            self._telemetry.emit(RecordsUnreadable(self._plan.identity.name, got.span.shard, sum(hours.values())))
 
     def _not_done(self, batch: Batch) -> Batch:
         """Return the rows that are neither done nor in an object that is already finished."""
@@ -148,6 +149,15 @@ class Intake:
         self._ledger.settle(expired.row_set(), (DESTINATION,), Term.EXPIRED, expired.hours())
         self._telemetry.emit(RecordsExpired(self._plan.identity.name, len(expired)))
         return batch.where(np.logical_not(is_expired))
+
+
+def _at_most(hours: Mapping[int, int], limit: int) -> dict[int, int]:
+    """Return the counts of the hours, the latest cut first, so that they add up to at most `limit`."""
+    kept: dict[int, int] = {}
+    for hour, count in sorted(hours.items()):
+        kept[hour] = min(count, limit)
+        limit -= kept[hour]
+    return {hour: count for hour, count in kept.items() if count}
 
 
 async def _awaited(outcome: Awaitable[Outcome]) -> Outcome:
