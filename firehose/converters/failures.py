@@ -29,3 +29,8 @@ class MismatchError(RecordError):
 def quoted(text: str) -> str:
     """Return `text` as messages show it: its beginning, where it is long."""
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
+
+
+def bad_text(text: str) -> MismatchError:
+    """Return the failure of a string that does not hold what its column's type needs, in Firehose's words."""
+    return MismatchError(f'For input string: "{quoted(text)}"')

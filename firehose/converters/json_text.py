@@ -100,7 +100,8 @@ def _has_lone_surrogate(text: str) -> bool:
     return any(found[1] for found in _ESCAPE.finditer(text))
 
 
-_STRINGS_AND_ALL_BUT_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^"\[\]{}]+', re.DOTALL)
+#: A string without an end goes to the end of the text, and nothing is tried twice: else this took quadratic time.
+_STRINGS_AND_ALL_BUT_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^"\[\]{}]++', re.DOTALL)
 
 
 def _is_too_deep(text: str) -> bool:

@@ -16,9 +16,9 @@
 Nothing becomes NULL but null and what is not there. What a type cannot hold to the last digit fails the record, where
 Firehose wraps round or rounds in silence; what is cut or ignored on purpose is counted in the remarks.
 
-With `case_insensitive`, keys are lower-cased at every depth: for matching, as keys of maps, and in objects that become
-text. A key for the same field, or of the same map, given twice fails the record, as two values cannot both be kept; in
-objects that become text both stay. Keys without a field are ignored and counted.
+With `case_insensitive`, keys are lower-cased at every depth: for matching, as keys of maps where these are text, and in
+objects that become text. A key for the same field, or of the same map, given twice fails the record, as two values
+cannot both be kept; in objects that become text both stay. Keys without a field are ignored and counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firehose.converters import numbers, times
-from firehose.converters.failures import MismatchError, quoted
+from firehose.converters.failures import MismatchError, bad_text, quoted
 from firehose.converters.hive_types import INVALID_SCHEMA, Array, Decimal, HiveType, Map, Primitive, Struct, Text
 from firehose.converters.json_text import ARRAY, BOOLEAN, KINDS, NULL, NUMBER, OBJECT, STRING, Pairs, Value, compact
 from firehose.errors import InvalidError
@@ -42,16 +42,20 @@ Rules = Mapping[type, Rule]
 # What is ignored or cut on purpose, and counted.
 UNKNOWN_KEY, EXTRA_ITEM, CUT_TEXT, CUT_TIME = "unknown_key", "extra_item", "cut_text", "cut_time"
 
-#: Spellings of keys remembered for each struct, so that a record with random keys cannot fill the memory.
-_MAX_SPELLINGS = 10_000
-
-_JAVA_CLASSES: Mapping[type, str] = {STRING: "java.lang.String", NUMBER: "java.lang.Long", BOOLEAN: "java.lang.Boolean"}
+#: How many spellings of keys are remembered for each struct, and how long they may be: half a megabyte at the most,
+#: whatever keys records make up.
+_MAX_SPELLINGS = 4096
+_MAX_SPELLING_LENGTH = 128
 
 
 @dataclass(frozen=True)
 class OpenXRules:
-    """The options, and a rule book made from them for each type. `remark` is told each word of what was left out."""
+    """The options, and a rule book made from them for each type. `remark` is told each word of what was left out.
 
+    `table` is what errors call the table.
+    """
+
+    table: str
     case_insensitive: bool
     dots_to_underscores: bool
     json_keys: Mapping[str, str]
@@ -98,9 +102,9 @@ class OpenXRules:
                 return self._date(this)
         raise AssertionError(f"no rules for {word}")
 
-    # OpenX: an object or array in a string column is its JSON text, with keys lower-cased as everywhere.
-
     def _text(self, this: HiveType) -> Rules:
+        """OpenX: an object or array in a string column is its JSON text, with keys lower-cased as everywhere."""
+
         def as_json(value: Value) -> str:
             return compact(value, lower_keys=self.case_insensitive)
 
@@ -108,36 +112,31 @@ class OpenXRules:
             this, object_=as_json, array=as_json, string=str, number=bytes.decode, boolean=_BOOLEAN_TEXTS.__getitem__
         )
 
-    # OpenX: text longer than a char or varchar is cut to its length in characters.
-
     def _cut_text(self, this: Text) -> Rules:
-        length = this.length
+        """OpenX: text longer than a char or varchar is cut to its length in characters."""
 
         def cutting(read: Rule) -> Rule:
             def cut(value: Value) -> str:
                 text: str = read(value)
-                if len(text) <= length:
-                    return text
-                self.remark(CUT_TEXT)
-                return text[:length]
+                if len(text) > this.length:
+                    self.remark(CUT_TEXT)
+                return text[: this.length]
 
             return cut
 
         plain = self._text(this)
         return {kind: plain[kind] if kind is NULL else cutting(plain[kind]) for kind in KINDS}
 
-    # OpenX: a time is a text or a number in each of its forms; microseconds are kept, finer digits cut and counted.
-
     def _timestamp(self, this: HiveType) -> Rules:
+        """OpenX: a timestamp is a text or a number; microseconds are kept, finer digits are cut and counted."""
         return _rules(
             this,
             string=self._counting_cuts(times.micros_of_text),
             number=self._counting_cuts(lambda number: times.micros_of_number(number.decode())),
         )
 
-    # OpenX: a date is read as a timestamp is, and its time of day cut and counted.
-
     def _date(self, this: HiveType) -> Rules:
+        """OpenX: a date is read as a timestamp is, or from a day alone; a time of day is cut and counted."""
         return _rules(
             this,
             string=self._counting_cuts(times.days_of_text),
@@ -153,9 +152,8 @@ class OpenXRules:
 
         return counted
 
-    # OpenX: what is no array is wrapped into an array of one item.
-
     def _array(self, this: Array) -> Rules:
+        """OpenX: a scalar or object for an array is wrapped into an array of one item."""
         items = self.of(this.item)
 
         def each_item(value: list[Value]) -> list[Any]:
@@ -166,15 +164,16 @@ class OpenXRules:
 
         return _rules(this, object_=one_item, array=each_item, string=one_item, number=one_item, boolean=one_item)
 
-    # OpenX: a map's keys are read as strings of its key type, lower-cased; an array is no map.
-
     def _map(self, this: Map) -> Rules:
+        """OpenX: only an object fills a map; its keys are strings that are read as the type of keys."""
         read_key, values = self.of(this.key)[STRING], self.of(this.value)
+        # a time's T, a number's E and base64 would not survive lower case
+        is_text = isinstance(this.key, Text) or this.key == Primitive("string")
 
         def each_pair(pairs: Pairs) -> list[tuple[Any, Any]]:
             found: dict[Any, Any] = {}
             for key, value in pairs:
-                name = read_key(self.fold(key))
+                name = read_key(self.fold(key) if is_text else key)
                 if name in found:
                     raise _duplicate(self.fold(key))
                 found[name] = values[type(value)](value)
@@ -182,9 +181,8 @@ class OpenXRules:
 
         return _rules(this, object_=each_pair)
 
-    # OpenX: an object fills a struct by key, an array by place; a scalar fails with the class Java read it as.
-
     def _struct(self, this: Struct) -> Rules:
+        """OpenX: an object fills a struct by key, an array by place, and extra items are ignored and counted."""
         members: list[_Member] = [(name, self.of(each)) for name, each in this.fields]
         by_spelling, remark = _Spellings(self, members), self.remark
 
@@ -205,14 +203,7 @@ class OpenXRules:
                 remark(EXTRA_ITEM)
             return {name: rules[type(item)](item) for (name, rules), item in zip(members, items, strict=False)}
 
-        def refuse(value: str | bytes | bool) -> Any:
-            java = (
-                "java.lang.Double" if type(value) is NUMBER and not _is_integer(value) else _JAVA_CLASSES[type(value)]
-            )
-            shown = value if isinstance(value, str) else compact(value)
-            raise MismatchError(f"Data is not JSONObject  but {java} with value {quoted(shown)}")
-
-        return _rules(this, object_=by_key, array=by_place, string=refuse, number=refuse, boolean=refuse)
+        return _rules(this, object_=by_key, array=by_place, string=_no_struct, number=_no_struct, boolean=_no_struct)
 
 
 #: A field's name and its rules.
@@ -225,7 +216,7 @@ class _Spellings(dict[str, _Member | tuple[None, Rules]]):
 
     def __init__(self, book: OpenXRules, members: Sequence[_Member]) -> None:
         super().__init__()
-        self._fold = book.fold
+        self._table, self._fold = book.table, book.fold
         self._by_key: dict[str, _Member] = {}
         self._by_dotted_key: dict[str, _Member] = {}
         for member in members:
@@ -241,14 +232,14 @@ class _Spellings(dict[str, _Member | tuple[None, Rules]]):
         other = self._by_key.setdefault(key, member)
         if other is not member:
             message = f"the JSON key {key!r} feeds both {other[0]!r} and {member[0]!r}; map one of them to another key"
-            raise InvalidError(message, code=INVALID_SCHEMA)
+            raise InvalidError(f"{self._table}: {message}", code=INVALID_SCHEMA)
 
     def __missing__(self, spelling: str) -> _Member | tuple[None, Rules]:
         key = self._fold(spelling)
         member = self._by_key.get(key)
         if member is None and "." in key:
             member = self._by_dotted_key.get(key.replace(".", "_"))
-        if len(self) < _MAX_SPELLINGS:
+        if len(self) < _MAX_SPELLINGS and len(spelling) <= _MAX_SPELLING_LENGTH:
             self[spelling] = member or _NO_MEMBER
         return member or _NO_MEMBER
 
@@ -280,7 +271,7 @@ def _boolean_from_text(text: str) -> bool:
     """OpenX reads any text but "true" as false; we fail what is neither."""
     lowered = text.lower()
     if lowered not in ("true", "false"):
-        raise _bad_text(text)
+        raise bad_text(text)
     return lowered == "true"
 
 
@@ -289,24 +280,29 @@ def _bytes_from_base64(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
-        raise _bad_text(text) from None
+        raise bad_text(text) from None
 
 
 def _if_number(read: Callable[[str], Any]) -> Callable[[str], Any]:
     def read_text(text: str) -> Any:
         if not numbers.is_number(text):
-            raise _bad_text(text)
+            raise bad_text(text)
         return read(text)
 
     return read_text
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, bytes) and value.lstrip(b"-").isdigit()
-
-
-def _bad_text(text: str) -> MismatchError:
-    return MismatchError(f'For input string: "{quoted(text)}"')
+def _no_struct(value: str | bytes | bool) -> Any:
+    """OpenX: a scalar for a struct fails, in these words (two blanks), with the class that Java reads it as."""
+    match value:
+        case str():
+            java = "String"
+        case bytes():
+            java = "Long" if value.lstrip(b"-").isdigit() else "Double"
+        case bool():
+            java = "Boolean"
+    shown = value if isinstance(value, str) else compact(value)
+    raise MismatchError(f"Data is not JSONObject  but java.lang.{java} with value {quoted(shown)}")
 
 
 def _duplicate(key: str) -> MismatchError:

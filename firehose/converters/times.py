@@ -15,7 +15,7 @@ import re
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
-from firehose.converters.failures import MismatchError, quoted
+from firehose.converters.failures import MismatchError, bad_text, quoted
 from firehose.converters.numbers import EXACT, is_number, parse_number
 
 #: From here on a number counts milliseconds: as seconds it would be the year 33658.
@@ -46,11 +46,11 @@ def micros_of_text(text: str) -> tuple[int, bool]:
     elif is_number(text):
         return micros_of_number(text)
     else:
-        raise not_a_time(text)
+        raise bad_text(text)
     try:
         micros = (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
     except ValueError:
-        raise not_a_time(text) from None
+        raise bad_text(text) from None
     if fraction is None:
         return micros, False
     nanos = int(fraction.ljust(9, "0"))
@@ -79,17 +79,13 @@ def days_of_text(text: str) -> tuple[int, bool]:
     try:
         return (datetime(int(year), int(month), int(day)) - _EPOCH).days, False
     except ValueError:
-        raise not_a_time(text) from None
+        raise bad_text(text) from None
 
 
 def days_of_micros(micros: int, is_cut: bool) -> tuple[int, bool]:
     """Return the day that the moment lies in, and whether it was any other moment than the day's first."""
     days, rest = divmod(micros, DAY_MICROS)
     return days, is_cut or rest > 0
-
-
-def not_a_time(text: str) -> MismatchError:
-    return MismatchError(f'For input string: "{quoted(text)}"')
 
 
 def _out_of_range(text: str) -> MismatchError:

@@ -131,6 +131,17 @@ def test_depth_counts_brackets_that_are_open_at_once(depth: int, around: str) ->
             read(text)
 
 
+@pytest.mark.parametrize(
+    "tail", ['"' + '\\"' * 500_000, '"' * 500_001, "\\" * 500_000, " " * 1_000_000, "1 " * 300_000]
+)
+@pytest.mark.parametrize("head", ["", "[" * 200 + "]" * 200, '{"a":' * 127, "\\ud83d"])
+def test_hostile_texts_take_linear_time(head: str, tail: str) -> None:
+    try:
+        read(head + tail)
+    except RecordError as error:
+        assert "byte offset" in error.message
+
+
 def test_hostile_nesting_is_refused_without_recursion() -> None:
     for text in ("[" * 2_000_000, '{"a":' * 500_000, "[" * 1000 + "]" * 1000):
         with pytest.raises(RecordError, match="Nested more than"):

@@ -52,7 +52,7 @@ def test_mappings_are_refused_where_firehose_refuses_them(key: str) -> None:
         (
             {"column_to_json_key_mappings": {"ts": "TIMESTAMP"}},
             {"timestamp": "int", "ts": "int"},
-            "the JSON key 'timestamp' feeds both 'timestamp' and 'ts'; map one of them to another key",
+            "version 7: the JSON key 'timestamp' feeds both 'timestamp' and 'ts'; map one of them to another key",
             "DataFormatConversion.InvalidSchema",
         ),
     ],
@@ -72,7 +72,7 @@ def test_the_reference_holds_the_gil() -> None:
 
 def test_keys_that_never_come_again_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openx_rules, "_MAX_SPELLINGS", 3)
-    records = [b'{"k%d":1,"A":%d}' % (number, number) for number in range(50)]
+    records = [b'{"k%d":1,"%s":1,"A":%d}' % (number, b"x" * 500, number) for number in range(50)]
     converted = OpenXConfig().build(table(a="int")).convert(arrow.binary_column(records))
     assert converted.columns.column("a").to_pylist() == list(range(50))
-    assert converted.remarks == {"unknown_key": 50}
+    assert converted.remarks == {"unknown_key": 100}

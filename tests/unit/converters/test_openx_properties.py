@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from decimal import localcontext
 
 import pytest
@@ -99,14 +98,6 @@ def test_the_size_of_chunks_changes_nothing(case: Case, chunk_bytes: int) -> Non
         pieces = converter.convert(arrow.binary_column(records))
     assert pieces.columns.equals(whole.columns)
     assert (pieces.failed.tolist(), pieces.remarks) == (whole.failed.tolist(), whole.remarks)
-
-
-@relaxed
-@given(cases())
-def test_a_converter_travels_between_processes(case: Case) -> None:
-    converter = OpenXConfig().build(case.schema)
-    data = arrow.binary_column(case.records)
-    assert pickle.loads(pickle.dumps(converter)).convert(data).columns.equals(converter.convert(data).columns)
 
 
 @relaxed
