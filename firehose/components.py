@@ -26,7 +26,7 @@ from firehose.units import parse_bytes, parse_duration_ms
 if TYPE_CHECKING:
     from firehose.aws import AwsClients
     from firehose.log import IngestLog
-    from firehose.protocols import Catalog
+    from firehose.protocols import Catalog, Converter, TableSchema
 
 #: A size in bytes; people write "64MiB".
 ByteSize = Annotated[
@@ -99,7 +99,10 @@ def one_of(kind: str, selector: str = "type") -> Any:
 
 
 if TYPE_CHECKING:
-    DeserializerConfig = ComponentConfig
+
+    class DeserializerConfig(ComponentConfig):
+        def build(self, schema: TableSchema) -> Converter: ...
+
 else:
     DeserializerConfig = one_of("converters")
 

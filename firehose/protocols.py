@@ -538,7 +538,7 @@ class SaveReplay:
 
 @dataclass(frozen=True, slots=True)
 class FinishReplay:
-    """The put `token` is in the log (`entered`), so its rows are replayed for good; or it never was and they are not."""
+    """The put `token` is in the log (`entered`), so its rows are replayed for good; or it never was, nor are they."""
 
     stream: str
     token: str

@@ -8,7 +8,7 @@
                                                 at: timestamp
 
 `columns` stands for one version, `"1"`. Of `versions`, LATEST is the highest. A file that changes is read again, so
-that LATEST follows it. Types are those of Hive; whoever converts reads them. Partition keys are no columns.
+that LATEST follows it. Types are those of Hive, see `firehose.hive_types`. Partition keys are no columns.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from firehose.components import ComponentConfig, Environment
 from firehose.errors import AccessDeniedError, InvalidError, NotFoundError, Problem, UnavailableError
+from firehose.hive_types import parse_columns, parse_type
 from firehose.protocols import Catalog, TableSchema
 
 LATEST = "LATEST"
@@ -142,7 +143,11 @@ def _columns(path: Path, parent: CommentedMap, key: Any) -> Columns:
             raise _invalid(path, *_place(columns, name), str(name), "the name of a column is text; put it in quotes")
         if not isinstance(text, str):
             raise _invalid(path, *_place(columns, name), name, "expected a type as text, like bigint", value=text)
-    return tuple((str(name), str(text)) for name, text in columns.items())
+        line, column = _place(columns, name)
+        parse_type(text, where=f"{path}:{line}:{column}: column {name!r}")
+    found = tuple((str(name), str(text)) for name, text in columns.items())
+    parse_columns(found, table=str(path))
+    return found
 
 
 def _place(parent: CommentedMap, key: Any) -> tuple[int, int]:

@@ -142,7 +142,8 @@ async def table_findings(configuration: Configuration) -> list[Finding]:
         database, table = stream.convert.table.split(".")
         try:
             if catalog in catalogs:
-                await catalogs[catalog].table_schema(database, table, stream.convert.version)
+                schema = await catalogs[catalog].table_schema(database, table, stream.convert.version)
+                stream.convert.deserializer.build(schema)
         except FirehoseError as error:
             found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs", catalog)))
     return found

@@ -1,6 +1,6 @@
 """Converters: JSON records in, typed columns out.
 
-`hive_types` reads a table's types, `json_text` a record's JSON. Each deserializer has its rules in one module: for
+`json_text` reads a record's JSON. Each deserializer has its rules in one module: for
 OpenX, `openx_rules` says what every JSON value becomes in every type, and `openx` runs it over a column of records.
 That pair is the specification; a faster engine must give the same rows, failures and remarks.
 """

@@ -14,10 +14,10 @@ from pydantic import Field, StringConstraints
 from firehose import arrow
 from firehose.components import ComponentConfig
 from firehose.converters.failures import RecordError
-from firehose.converters.hive_types import INVALID_SCHEMA, arrow_schema, parse_columns
 from firehose.converters.json_text import OBJECT, read_objects
 from firehose.converters.openx_rules import OpenXRules
 from firehose.errors import InvalidError
+from firehose.hive_types import INVALID_SCHEMA, arrow_schema, parse_columns
 from firehose.protocols import Converted, Converter, TableSchema
 
 #: Bytes of records whose rows wait as Python objects before they become columns. The garbage collector walks what waits

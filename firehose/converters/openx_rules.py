@@ -30,9 +30,9 @@ from typing import Any
 
 from firehose.converters import numbers, times
 from firehose.converters.failures import MismatchError, bad_text, quoted
-from firehose.converters.hive_types import INVALID_SCHEMA, Array, Decimal, HiveType, Map, Primitive, Struct, Text
 from firehose.converters.json_text import ARRAY, BOOLEAN, KINDS, NULL, NUMBER, OBJECT, STRING, Pairs, Value, compact
 from firehose.errors import InvalidError
+from firehose.hive_types import INVALID_SCHEMA, Array, Decimal, HiveType, Map, Primitive, Struct, Text
 
 #: What reads a value of one kind; a MismatchError fails the record.
 Rule = Callable[[Any], Any]

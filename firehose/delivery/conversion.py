@@ -58,7 +58,7 @@ class Conversion:
         schema = await self._catalog.table_schema(database, table, self._config.version)
         if self._prepared is None or self._prepared.table != schema:
             deserializer = self._config.deserializer
-            self._prepared = Prepared(schema, _build(deserializer, schema), deserializer)
+            self._prepared = Prepared(schema, deserializer.build(schema), deserializer)
         return self._prepared
 
     async def convert(self, prepared: Prepared, data: pa.LargeBinaryArray) -> Converted:
@@ -68,11 +68,6 @@ class Conversion:
         request = _encode_request(prepared, data)
         answer = await self._processes.call(request, timeout_ms=SLAB_TIMEOUT_MS)
         return _decode_answer(answer)
-
-
-def _build(deserializer: Any, schema: TableSchema) -> Converter:
-    converter: Converter = deserializer.build(schema)
-    return converter
 
 
 def _frame(head: Mapping[str, Any], rows: pa.RecordBatch) -> bytes:
@@ -114,7 +109,8 @@ def child(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
         options, table = json.loads(deserializer), json.loads(schema)
         columns = tuple((name, hive_type) for name, hive_type in table.pop("columns"))
         config = config_classes("converters")[options["type"]].model_validate(options)
-        return _build(config, TableSchema(**table, columns=columns))
+        built: Converter = config.build(TableSchema(**table, columns=columns))
+        return built
 
     def answer(frame: bytes) -> bytes:
         head, rows = _unframe(frame)

@@ -48,7 +48,6 @@ async def test_words_of_yaml_are_names_like_any_other(tmp_path: Path) -> None:
         ("columns:\n  200: int", "2:3", "200: the name of a column is text; put it in quotes"),
         ("columns:\n  a: int\n  a: string", "3:3", "found duplicate key"),
         ("columns:\n  a: int\n b: int", "3:2", ""),
-        ("columns: {a: decimal(10,2)}", "1:", ""),
         ("versions:", "1:1", "versions: expected version numbers, each with its columns"),
         ("versions:\n  one: {a: int}", "2:3", "versions: a version is a whole number (got 'one')"),
         ("versions:\n  true: {a: int}", "2:3", "versions: a version is a whole number (got True)"),
@@ -68,6 +67,31 @@ async def test_what_is_wrong_is_told_with_its_place(
     assert str(caught.value).startswith(f"{path}:{place}")
     assert message in str(caught.value)
     assert caught.value.code == "DataFormatConversion.InvalidSchema"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "columns:\n  a: int\n  ids: set<int>\n",
+            "3:3: column 'ids', type 'set<int>', position 1: 'set' is not a Hive type; use",
+        ),
+        (
+            "versions:\n  1: {a: int}\n  2:\n    b: array<int",
+            "4:5: column 'b', type 'array<int', position 10: expected '>'",
+        ),
+        (
+            "columns: {a: decimal(10,2)}",
+            "1:11: column 'a', type 'decimal(10', position 11: expected ')', found the end",
+        ),
+        ("columns:\n  a: int\n  A: int\n", " column 'A' stands there twice"),
+    ],
+)
+async def test_a_bad_type_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InvalidError) as caught:
+        await FileCatalog(tmp_path).table_schema("web", "clicks")
+    assert str(caught.value).startswith(f"{path}:{message}")
 
 
 async def test_a_missing_table_is_told_with_those_that_are_there(tmp_path: Path) -> None:

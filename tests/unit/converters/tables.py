@@ -11,8 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from firehose.converters import hive_types
-from firehose.converters.hive_types import Array, HiveType, Map, Primitive, Struct, Text
+from firehose import hive_types
+from firehose.hive_types import Array, HiveType, Map, Primitive, Struct, Text
 from firehose.protocols import TableSchema
 
 EPOCH = datetime(1970, 1, 1)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose.converters.hive_types import (
+from firehose.errors import InvalidError
+from firehose.hive_types import (
     INVALID_SCHEMA,
     INVALID_TYPE,
     MAX_TYPE_DEPTH,
@@ -23,7 +24,6 @@ from firehose.converters.hive_types import (
     parse_columns,
     parse_type,
 )
-from firehose.errors import InvalidError
 from tests.unit.converters.tables import TYPES
 
 INT, STRING = Primitive("int"), Primitive("string")
