@@ -45,8 +45,7 @@ class Place:
         return [found.key async for found in self.sink.list(prefix)]
 
 
-@pytest.fixture(params=["memory", "file", MOTO, S3PROXY])
-async def place(
+async def _place(
     request: pytest.FixtureRequest, tmp_path: Path, build_context: BuildContext, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
     match request.param:
@@ -54,7 +53,9 @@ async def place(
             yield Place(MemorySink())
         case "file":
             folder = tmp_path / "objects"
-            sink, missing = (FileSinkConfig(path=path).build(build_context) for path in (folder, tmp_path / "missing" / "x"))
+            sink, missing = (
+                FileSinkConfig(path=path).build(build_context) for path in (folder, tmp_path / "missing" / "x")
+            )
             yield Place(sink, missing)
         case server:
             endpoint = request.getfixturevalue(server)
@@ -71,12 +72,9 @@ async def place(
             yield Place(sink, missing)
 
 
-@pytest.fixture
-def stored(place: Place) -> Place:
-    """A sink outside of this process."""
-    if isinstance(place.sink, MemorySink):
-        pytest.skip("nothing of this kind can happen in memory")
-    return place
+#: Every sink; and those that lie outside this process, where more can go wrong.
+place = pytest.fixture(params=["memory", "file", MOTO, S3PROXY], name="place")(_place)
+stored = pytest.fixture(params=["file", MOTO, S3PROXY], name="stored")(_place)
 
 
 async def test_an_object_holds_the_bytes_of_its_delivery(place: Place, make_delivery: MakeDelivery) -> None:
