@@ -40,6 +40,8 @@ format: $(READY) ## rewrite the sources in the house's format
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	uv pip compile --universal --python-version 3.11 -c requirements.lock pyproject.toml --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o deploy/requirements.lock
+	echo 'setuptools>=77' | uv pip compile --universal --python-version 3.11 -c requirements.lock - --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o deploy/build.lock
 
 clean: ## remove what make and the tests made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .demo

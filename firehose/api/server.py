@@ -12,6 +12,7 @@ from firehose.api import plain, wire
 from firehose.api.admin import Admin
 from firehose.api.auth import Keys
 from firehose.api.edge import Edge
+from firehose.api.gate import GATE, Gate
 from firehose.api.ingest import Ingest
 from firehose.api.target import FirehoseApi
 from firehose.api.wire import WireError
@@ -45,7 +46,9 @@ def build_app(
     edge = Edge(clock=clock, telemetry=telemetry)
     api = FirehoseApi(service, keys)
     ingest = Ingest(service, keys, executor or InlineExecutor())
-    app = web.Application(middlewares=[_answer_strays])
+    gate = Gate(health)
+    app = web.Application(middlewares=[_answer_strays, gate.attend])
+    app[GATE] = gate
     app.router.add_post("/", edge.handler("unknown", api.answer, translate=wire.wire_error, refuse=wire.refusal))
     app.router.add_post(
         "/streams/{name}/records",

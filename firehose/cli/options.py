@@ -68,4 +68,4 @@ def filter_options(command: F) -> F:
 
 def given(**parameters: Any) -> dict[str, Any]:
     """Return the parameters that were given."""
-    return {name: value for name, value in parameters.items() if value not in (None, False)}
+    return {name: value for name, value in parameters.items() if value is not None and value is not False}

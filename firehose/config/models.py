@@ -109,9 +109,9 @@ class StreamConfig(Config):
 class CredentialConfig(Config):
     """One key that producers sign with."""
 
-    access_key_id: str
+    access_key_id: str = Field(min_length=1)
     """The key's name, which requests show."""
-    secret_access_key: SecretStr
+    secret_access_key: SecretStr = Field(min_length=1)
     """What requests are signed with; better `${NAME}` than written out."""
 
 

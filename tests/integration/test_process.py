@@ -330,3 +330,17 @@ async def test_while_it_drains_probes_tell_so_and_what_was_begun_is_finished(
         assert (await service.ends())[0] == 0
     async with running(tmp_path) as service:
         await service.until(lambda: delivered(tmp_path) == ["slow put."], "delivery")
+
+
+async def test_systemd_is_told_when_the_service_is_ready_and_when_it_stops(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    write_config(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(START_S)
+        async with running(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify")) as service:
+            assert await asyncio.to_thread(channel.recv, 4_096) == b"READY=1"
+            assert await get(http, f"{service.url}/readyz") == (200, "ok")
+            assert (await service.terminate())[0] == 0
+            assert await asyncio.to_thread(channel.recv, 4_096) == b"STOPPING=1"
