@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from firehose.ciphers.context import RESERVED_ENTRIES
 from firehose.components import BuildContext, ComponentConfig
 
 if TYPE_CHECKING:
     from firehose.ciphers.cipher import ClientSideCipher
-
-#: The entry of the encryption context that binds a data key to the suite it was made for.
-SUITE_ENTRY = "aws:x-amz-cek-alg"
-
-#: Entries of the encryption context that belong to the format.
-RESERVED_ENTRIES = frozenset({SUITE_ENTRY, "kms_cmk_id"})
 
 #: 1 KiB of the 2 KB of metadata that S3 allows an object; the rest of the envelope needs about 450 bytes.
 _MAX_CONTEXT_BYTES = 1024

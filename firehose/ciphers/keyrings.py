@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from firehose.aws import aws_errors
-from firehose.ciphers.client_side import RESERVED_ENTRIES, SUITE_ENTRY
+from firehose.ciphers.context import RESERVED_ENTRIES, SUITE_ENTRY
 from firehose.ciphers.envelope import DATA_KEY_BYTES, Envelope, Suite, WrappedKey, Wrapping
 from firehose.ciphers.gcm import IV_BYTES
 from firehose.errors import ConfigError, IntegrityError

@@ -13,15 +13,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from firehose.budget import BudgetShare
 from firehose.clock import HOUR_MS
 from firehose.components import Environment
-from firehose.delivery.backoff import Backoff
 from firehose.delivery.buffer import Buffer, Cell
 from firehose.delivery.courier import Courier
 from firehose.delivery.events import (
@@ -29,7 +27,6 @@ from firehose.delivery.events import (
     RecordsDropped,
     RecordsExpired,
     RecordsFailed,
-    StepFailed,
     StreamStarted,
 )
 from firehose.delivery.intake import Intake
@@ -39,7 +36,8 @@ from firehose.delivery.plan import DESTINATION, FAILED, StreamPlan
 from firehose.delivery.redo import Redo
 from firehose.delivery.sealer import Sealer
 from firehose.delivery.spill import Spill
-from firehose.errors import FirehoseError, StaleEpochError, UnavailableError
+from firehose.delivery.steps import Steps
+from firehose.errors import FirehoseError
 from firehose.protocols import (
     Assigned,
     DropIntent,
@@ -54,8 +52,6 @@ from firehose.protocols import (
     Term,
 )
 from firehose.records import Batch, FailedRows, Outcome, RowSet
-
-T = TypeVar("T")
 
 #: Finished objects of the destination that may wait before sealing, and with it reading, pauses. More would only move
 #: a broken destination's backlog from the log into the outbox.
@@ -92,7 +88,7 @@ class StreamWorker:
         self._state = state
         self._budget = budget
         self._limits = limits
-        self._chance = chance
+        self._steps = Steps(plan.identity.name, self._clock, self._telemetry, chance)
         folder = environment.data_dir / "streams" / plan.identity.uid
         self._outbox = Outbox(folder / "outbox", environment.files)
         self._spill = Spill(folder / "spill", environment.executor)
@@ -113,7 +109,6 @@ class StreamWorker:
         self._shards: dict[str, Shard] = {}
         self._finished: list[Intent] = []
         self._moved = asyncio.Event()
-        self._errors: dict[str, FirehoseError] = {}
         #: Rows of objects that an earlier process finished: they are not read again.
         self._recovered = RowSet()
 
@@ -122,7 +117,7 @@ class StreamWorker:
     @property
     def last_error(self) -> FirehoseError | None:
         """What keeps the stream from going on, as far as something does."""
-        errors = [*self._errors.values(), *(courier.last_error for courier in self.couriers.values())]
+        errors = [*self._steps.errors.values(), *(courier.last_error for courier in self.couriers.values())]
         return next((error for error in errors if error is not None), None)
 
     @property
@@ -167,7 +162,7 @@ class StreamWorker:
     async def run(self) -> None:
         """Work until cancelled. Errors: StaleEpochError where another worker took over; AssertionError for our bugs."""
         await self._executor.run(self._spill.clear)
-        saved = await self._step("load", lambda: self._state.load(self.plan.identity.uid))
+        saved = await self._steps.run("load", lambda: self._state.load(self.plan.identity.uid))
         here, gone = await self._executor.run(lambda: self._outbox.recover(saved.intents))
         self.ledger.restore(saved.done)
         for intent in saved.intents:
@@ -236,7 +231,7 @@ class StreamWorker:
             if not len(ok):
                 break
             given = ok
-            outcome = (await self._step("transform", partial(transform.apply, given))).check(given)
+            outcome = (await self._steps.run("transform", partial(transform.apply, given))).check(given)
             failed += [await self._with_originals(each) for each in outcome.failed if len(each)]
             dropped, ok, created = dropped | outcome.dropped, outcome.ok, created + outcome.created
         return Outcome(ok, tuple(failed), dropped, created).check(batch)
@@ -246,7 +241,7 @@ class StreamWorker:
         if not failed.changed:
             return failed
         shard = self._shards[failed.shard]
-        return failed.with_originals(await self._step("fetch", lambda: shard.fetch(failed.batch().row_set())))
+        return failed.with_originals(await self._steps.run("fetch", lambda: shard.fetch(failed.batch().row_set())))
 
     def _absorb(self, given: Batch, outcome: Outcome, taken_bytes: int) -> None:
         """Put every row of an outcome where it belongs."""
@@ -302,13 +297,13 @@ class StreamWorker:
         return has_room and not self._is_paused
 
     async def _seal(self, outlet: str, cells: Sequence[Cell], tasks: asyncio.TaskGroup) -> None:
-        sealed = await self._step(f"seal {outlet}", lambda: self._sealer.seal(cells))
+        sealed = await self._steps.run(f"seal {outlet}", lambda: self._sealer.seal(cells))
         failed = [await self._with_originals(each) for each in sealed.failed]
         for intent in sealed.intents:
             self._outbox.keep(intent)
             self._open[outlet][intent.key] = intent
         if sealed.intents:
-            await self._step("save intents", lambda: self._state.apply(SaveIntents(sealed.intents)))
+            await self._steps.run("save intents", lambda: self._state.apply(SaveIntents(sealed.intents)))
         else:
             await self._executor.run(lambda: self._outbox.discard(sealed.file))
         for each in failed:
@@ -356,7 +351,7 @@ class StreamWorker:
             ledger=self.ledger,
             budget=self._budget,
             clock=self._clock,
-            step=self._step,
+            step=self._steps.run,
             transform=self._transform,
             absorb=self._absorb,
             settle_dropped=self._settle_dropped,
@@ -377,7 +372,7 @@ class StreamWorker:
         """Save what is known, then let go of what is not needed any more: outbox files, and the log's space."""
         finished, self._finished = self._finished, []
         # positions as they were saved: what ended during the commit must stay readable until the next one
-        positions = await self._step("commit", self.ledger.commit)
+        positions = await self._steps.run("commit", self.ledger.commit)
         for intent in finished:
             await self._executor.run(partial(self._outbox.drop, intent))
         for shard, position in positions.items():
@@ -387,30 +382,12 @@ class StreamWorker:
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    async def _step(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Do what every row must pass, again and again until it works; the rows wait where they are."""
-        backoff = Backoff(self._chance)
-        while True:
-            try:
-                result = await call()
-            except StaleEpochError:
-                raise
-            except (FirehoseError, OSError) as caught:
-                error = caught if isinstance(caught, FirehoseError) else UnavailableError(str(caught))
-                wait_ms = backoff.after(error)
-                self._errors[name] = error
-                self._telemetry.emit(StepFailed(self.plan.identity.name, name, error.code, str(error), wait_ms))
-                await self._clock.sleep_ms(wait_ms)
-            else:
-                self._errors.pop(name, None)
-                return result
-
     async def _spill_largest(self, outlet: str) -> None:
         cells = [cell for cell in self.buffer.cells() if cell.outlet == outlet]
         largest = max(cells, key=lambda cell: cell.held_bytes, default=None)
         if largest is None:
             return
-        freed = await self._step("spill", lambda: self._spill.out(largest))
+        freed = await self._steps.run("spill", lambda: self._spill.out(largest))
         self._budget.give(freed)
         self._telemetry.emit(BufferSpilled(self.plan.identity.name, freed))
 
