@@ -14,6 +14,9 @@ from typing import Any
 from firehose.datadir import DataDirectory, RunningService
 from firehose.errors import DataDirectoryError, FirehoseError, UnavailableError
 
+#: The token is for this machine's service: never by way of a proxy, whatever http_proxy says.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 #: How long a command waits for a service that holds the directory but cannot be reached yet.
 STARTING_S = 10.0
 
@@ -52,7 +55,7 @@ def _remote(running: RunningService, verb: str, parameters: dict[str, Any]) -> A
         headers={"Authorization": f"Bearer {running.token}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request) as answer:
+        with _DIRECT.open(request) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         body = json.loads(error.read() or b"{}")

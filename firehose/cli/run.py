@@ -14,7 +14,9 @@ from typing import Any
 
 from aiohttp import web
 
+from firehose.api.gate import GATE
 from firehose.api.server import build_app, build_runner
+from firehose.cli.supervisor import notify
 from firehose.clock import SystemClock
 from firehose.config.loader import load
 from firehose.config.models import Configuration, ServerConfig
@@ -25,8 +27,10 @@ from firehose.service import Service
 from firehose.service.events import ServiceStarted, ServiceStopped
 from firehose.telemetry import Telemetry, configure_logging
 
-#: Requests under way when the service is told to stop may take so long to end.
-GRACE_S = 2.0
+#: Requests under way when the service is told to stop may take so long to end; probes are answered meanwhile.
+GRACE_MS = 2_000
+#: What is still not answered then is given up; its producer sends again.
+CUT_S = 0.5
 
 
 class ServiceHealth:
@@ -94,13 +98,14 @@ async def _run(configuration: Configuration, directory: DataDirectory) -> None:
         health=health,
         executor=service.environment.executor,
     )
-    runner = build_runner(app, grace_s=GRACE_S)
+    runner = build_runner(app, grace_s=CUT_S)
     working = asyncio.create_task(service.run(started))
     try:
         url = await _listen(runner, configuration.server)
         directory.announce(RunningService(os.getpid(), url, token))
         await started.wait()
         health.not_ready = ""
+        notify("READY=1")
         data_dir = str(directory.path.resolve())
         telemetry.emit(ServiceStarted(version("firehose"), data_dir, url, len(service.runners), "reference"))
         stopping = asyncio.create_task(stop.wait())
@@ -108,6 +113,8 @@ async def _run(configuration: Configuration, directory: DataDirectory) -> None:
         stopping.cancel()
         begun_ms = clock.monotonic_ms()
         health.not_ready = "stopping"
+        notify("STOPPING=1")
+        await clock.wait(app[GATE].idle, GRACE_MS)
     finally:
         await runner.cleanup()
         if not working.done():

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from firehose.errors import FirehoseError, InvalidError
 from firehose.operations import audit, control, failed, replay, status
 from firehose.service import Service
 
@@ -28,5 +29,13 @@ VERBS: dict[str, Verb] = {
 
 
 def bound_verbs(service: Service) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:
-    """Return the verbs for one service."""
-    return {name: partial(verb, service) for name, verb in VERBS.items()}
+    """Return the verbs for one service, for the admin door."""
+    return {name: partial(_answer, verb, service) for name, verb in VERBS.items()}
+
+
+async def _answer(verb: Verb, service: Service, parameters: dict[str, Any]) -> Any:
+    try:
+        return await verb(service, parameters)
+    except FirehoseError as error:
+        # the door keeps to itself what strangers must not know; whoever has its token is told what is wrong
+        raise InvalidError(str(error), code=error.code) from error

@@ -3,70 +3,99 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from firehose.delivery.plan import DESTINATION
-from firehose.delivery.progress import Progress
-from firehose.operations.parameters import chosen
-from firehose.protocols import StateSnapshot, Term
+from firehose.operations.parameters import unknown_stream
+from firehose.protocols import Term
 from firehose.service import Service
-from firehose.service.backlog import pending_batches
-from firehose.service.runner import StreamRunner
+from firehose.service.backlog import count_backlog, ends_of
 
 #: What a row that was accepted or created can have become.
 ENDS = [term for term in Term if term not in (Term.ACCEPTED, Term.CREATED)]
 
-Hours = dict[int, Counter[str]]
+#: What stands for the name of a stream that neither the configuration nor the state knows.
+NOBODY = "?"
+
+
+@dataclass(slots=True)
+class Account:
+    """The account of one stream. `ends`: up to where its shards are looked at for pending rows."""
+
+    name: str
+    uid: str
+    #: `defined` now; `removed`, deleted or delivered to its end; or `unknown`: state and log do not belong together.
+    kind: Literal["defined", "removed", "unknown"]
+    ends: Mapping[str, int] = field(default_factory=dict)
+    hours: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def add(self, term: str, hours: Mapping[int, int]) -> None:
+        """Add rows by hour to a term."""
+        for hour, rows in hours.items():
+            self.hours[hour][term] += rows
+
+    def show(self) -> dict[str, Any]:
+        """Return the account as JSON."""
+        listed = [
+            {"hour_ms": hour, **_terms(counts)} for hour, counts in sorted(self.hours.items()) if any(counts.values())
+        ]
+        total = sum(self.hours.values(), Counter[str]())
+        closes = all(each["difference"] == 0 for each in listed)
+        facts = {"stream": self.name, "uid": self.uid, "kind": self.kind}
+        return facts | {"hours": listed, "total": _terms(total), "closes": closes}
 
 
 async def audit(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return every term of the account by stream and hour, and whether it closes.
+    """Return every term of the account by stream and hour, and whether it closes; of streams that are no more, too.
 
     `accepted` comes from the log's books, the ends from the state, `pending` from reading the log's backlog: three
     sources that agree only if nothing was lost and nothing counted twice.
     """
-    async with service.books:  # neither banking nor reclaiming meanwhile: one moment for all three
+    async with service.books:  # nothing is banked, reclaimed, replayed or removed meanwhile: one moment for all
+        await service.replays.settle_unknown()
+        removed = await service.state.removed_streams()
         snapshot = await service.state.snapshot()
         unbanked = service.log.accepted_unbanked()
-        runners = chosen(service, parameters)
-        ends = {runner.record.uid: _ends(service, runner) for runner in runners}
-        streams = [
-            await _stream(service, runner, snapshot, unbanked.get(runner.record.uid, {}), ends[runner.record.uid])
-            for runner in runners
-        ]
+        accounts = _accounts(service, removed, {row.stream for row in snapshot.account} | unbanked.keys())
+        for row in snapshot.account:
+            if row.outlet in ("", DESTINATION):
+                accounts[row.stream].add(row.term, {row.hour: row.rows})
+        for uid, hours in unbanked.items():
+            accounts[uid].add(Term.ACCEPTED, hours)
+        chosen = _chosen(list(accounts.values()), parameters)
+        for account in chosen:
+            done = [each for each in snapshot.done.get(account.uid, ()) if each.outlet == DESTINATION]
+            left = await count_backlog(service.log, account.uid, done, account.ends)
+            account.add("pending", left.pending)
+            account.add(Term.UNREADABLE, left.unreadable)
+    streams = [account.show() for account in chosen]
     return {"streams": streams, "closes": all(stream["closes"] for stream in streams)}
 
 
-def _ends(service: Service, runner: StreamRunner) -> dict[str, int]:
-    uid = runner.record.uid
-    return {shard: service.log.last(uid, shard) for shard in service.log.shards(uid)}
-
-
-async def _stream(
-    service: Service, runner: StreamRunner, snapshot: StateSnapshot, unbanked: dict[int, int], ends: dict[str, int]
-) -> dict[str, Any]:
-    uid = runner.record.uid
-    hours: Hours = defaultdict(Counter)
-    for row in snapshot.account:
-        if row.stream == uid and row.outlet in ("", DESTINATION):
-            hours[row.hour][row.term] += row.rows
-    for hour, rows in unbanked.items():
-        hours[hour][Term.ACCEPTED] += rows
-    done = [each for each in snapshot.done.get(uid, ()) if each.outlet == DESTINATION]
-    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in done}
-    async for batch in pending_batches(service.log, uid, progress, ends=ends):
-        for hour, rows in batch.hours().items():
-            hours[hour]["pending"] += rows
-    listed = [{"hour_ms": hour, **_terms(counts)} for hour, counts in sorted(hours.items()) if any(counts.values())]
-    total: Counter[str] = Counter()
-    for counts in hours.values():
-        total.update(counts)
-    return {
-        "stream": runner.record.name,
-        "hours": listed,
-        "total": _terms(total),
-        "closes": all(each["difference"] == 0 for each in listed),
+def _accounts(service: Service, removed: Mapping[str, str], counted: set[str]) -> dict[str, Account]:
+    """Return an empty account for each stream that is, and for those that were and have something in theirs."""
+    accounts = {
+        runner.record.uid: Account(name, runner.record.uid, "defined", ends_of(service.log, runner.record.uid))
+        for name, runner in sorted(service.runners.items())
     }
+    for uid in sorted(counted - accounts.keys()):
+        if uid in removed:
+            accounts[uid] = Account(removed[uid], uid, "removed")
+        else:
+            accounts[uid] = Account(NOBODY, uid, "unknown", ends_of(service.log, uid))
+    return accounts
+
+
+def _chosen(accounts: list[Account], parameters: dict[str, Any]) -> list[Account]:
+    name = parameters.get("stream")
+    if name is None:
+        return accounts
+    found = [account for account in accounts if account.name == name]
+    if not found:
+        raise unknown_stream(name, {account.name for account in accounts})
+    return found
 
 
 def _terms(counts: Counter[str]) -> dict[str, int]:

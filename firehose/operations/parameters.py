@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from firehose.errors import InvalidError, NotFoundError
@@ -15,9 +16,13 @@ def chosen(service: Service, parameters: dict[str, Any]) -> list[StreamRunner]:
     if name is None:
         return [runner for _, runner in sorted(service.runners.items())]
     if name not in service.runners:
-        known = ", ".join(sorted(service.runners)) or "none"
-        raise NotFoundError(f"no delivery stream {name!r}; there are: {known}")
+        raise unknown_stream(name, service.runners)
     return [service.runners[name]]
+
+
+def unknown_stream(name: str, known: Collection[str]) -> NotFoundError:
+    """Return the error for a name that no stream has."""
+    return NotFoundError(f"no delivery stream {name!r}; there are: {', '.join(sorted(known)) or 'none'}")
 
 
 def number(parameters: dict[str, Any], name: str, default: int) -> int:

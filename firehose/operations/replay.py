@@ -6,19 +6,21 @@ or be killed: what was moved is in the ledger, and another call goes on with wha
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from firehose import arrow
-from firehose.errors import ThrottledError
-from firehose.operations.failed import Entry, FailedReader, Filter
+from firehose.errors import FirehoseError
+from firehose.operations.entries import Entry, FailedReader, Filter
+from firehose.operations.failed import OF_ONE_OBJECT, Problems, noting
 from firehose.operations.parameters import chosen, number
-from firehose.protocols import SaveReplay
-from firehose.records import RowSet, hours_of
+from firehose.protocols import Manifest
+from firehose.records import RowSet
 from firehose.service import Service
-from firehose.service.replays import settle
 from firehose.service.runner import StreamRunner
 
 #: Records that one call moves at the most, unless it is told fewer.
@@ -28,73 +30,108 @@ RECORDS_A_CALL = 2_000
 PUT_BYTES = 4 * 2**20
 
 
+class _CannotReadError(FirehoseError):
+    """The error output of a stream cannot be read now, whichever object."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell what keeps us from reading apart from what keeps us from writing."""
+    try:
+        yield
+    except FirehoseError as error:
+        raise _CannotReadError(str(error), code=error.code) from error
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a call did. `left`: records of objects that were not looked at to their end, matching or not."""
+
+    replayed: int = 0
+    replayed_before: int = 0
+    left: int = 0
+    problems: Problems = field(default_factory=list)
+
+
 async def replay(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     """Move failed records that match the filter back into their streams.
 
     Returns how many were moved (`replayed`; with `dry_run` how many would be), how many were replayed before, how many
-    objects' records are left to look at, and `done`.
+    are `left` to look at, `done`, and the `problems` met: what cannot be read is left out.
+    Errors: ThrottledError where the log has no room; what was moved stays moved.
     """
-    wanted, is_dry = Filter.of(parameters), bool(parameters.get("dry_run"))
-    limit = number(parameters, "limit", RECORDS_A_CALL)
-    answer = {"replayed": 0, "replayed_before": 0, "left": 0, "done": True}
-    async with service.replaying:
+    wanted, moved = Filter.of(parameters), Moved()
+    limit = None if parameters.get("dry_run") else number(parameters, "limit", RECORDS_A_CALL)
+    async with service.replays.turn:
         for runner in chosen(service, parameters):
-            await _stream(service, runner, wanted, limit, is_dry, answer)
-    answer["done"] = answer["left"] == 0
-    return answer
+            reader = None
+            with noting(moved.problems, runner.record.name, FirehoseError):
+                reader = FailedReader(service, runner)
+            if reader is not None and not runner.record.is_deleted:
+                try:
+                    await _Replay(service, runner, reader, wanted, limit, moved).run()
+                finally:
+                    await reader.close()
+    return asdict(moved) | {"done": moved.left == 0}
 
 
-async def _stream(
-    service: Service, runner: StreamRunner, wanted: Filter, limit: int, is_dry: bool, answer: dict[str, Any]
-) -> None:
-    reader = FailedReader(service, runner)
-    try:
-        for manifest in await reader.manifests(wanted):
-            waiting = reader.open_records(manifest)
-            answer["replayed_before"] += len(manifest.intent.rows) - waiting
-            if not waiting:
-                continue
-            if answer["replayed"] >= limit and not is_dry:
-                answer["left"] += waiting
-                continue
-            matching = [
-                each async for each in reader.entries(manifest) if wanted.matches(each) and not each.is_replayed
-            ]
-            room = len(matching) if is_dry else limit - answer["replayed"]
-            if not is_dry:
-                for put in _puts(matching[:room]):
-                    await _enter(service, runner.record.uid, put)
-            answer["replayed"] += min(room, len(matching))
-            answer["left"] += max(0, len(matching) - room)
-    finally:
-        await reader.close()
+@dataclass(slots=True)
+class _Replay:
+    """Moves the records of one stream. `limit`: how many all streams together may move, None for a dry run."""
 
+    service: Service
+    runner: StreamRunner
+    reader: FailedReader
+    wanted: Filter
+    limit: int | None
+    moved: Moved
 
-def _puts(entries: list[Entry]) -> list[list[Entry]]:
-    """Return the entries in groups that each make one put."""
-    puts: list[list[Entry]] = []
-    size = PUT_BYTES
-    for entry in entries:
-        if size + len(entry.data) > PUT_BYTES:
-            puts.append([])
-            size = 0
-        puts[-1].append(entry)
-        size += len(entry.data)
-    return puts
+    async def run(self) -> None:
+        """Move what matches, object by object. Errors: those of log and state; what cannot be read is noted."""
+        with noting(self.moved.problems, self.runner.record.name, _CannotReadError):
+            for manifest in await self.reader.manifests(self.wanted):
+                waiting = self.reader.open_records(manifest)
+                self.moved.replayed_before += len(manifest.intent.rows) - waiting
+                if waiting and self._room == 0:
+                    self.moved.left += waiting
+                elif waiting:
+                    async with aclosing(self._groups(manifest, waiting)) as groups:
+                        async for group in groups:
+                            await self._put(group)
 
+    @property
+    def _room(self) -> int | None:
+        return None if self.limit is None else self.limit - self.moved.replayed
 
-async def _enter(service: Service, uid: str, entries: list[Entry]) -> None:
-    """Put entries into the log's replay lane: first the plan is saved, then the put, then that it happened."""
-    rows = RowSet()
-    for entry in entries:
-        rows.add(entry.shard, np.array([entry.sequence]), np.array([entry.sub_sequence]))
-    arrival_ms = np.array([entry.arrival_ms for entry in entries], np.int64)
-    plan = SaveReplay(uid, uuid.uuid4().hex, rows, hours_of(arrival_ms))
-    data = arrow.binary_column([entry.data for entry in entries])
-    await service.state.apply(plan)
-    try:
-        await service.log.append(uid, data, arrival_ms=arrival_ms, lane="replay", token=plan.token.encode())
-    except ThrottledError:
-        await service.state.apply(*settle(plan, entered=False))
-        raise
-    await service.state.apply(*settle(plan, entered=True))
+    async def _groups(self, manifest: Manifest, waiting: int) -> AsyncGenerator[Sequence[Entry], None]:
+        """Yield what matches of one object in groups that each make one put, up to where it is damaged."""
+        group: list[Entry] = []
+        size = 0
+        with _reading(), noting(self.moved.problems, self.runner.record.name, *OF_ONE_OBJECT, key=manifest.intent.key):
+            async with aclosing(self.reader.entries(manifest)) as entries:
+                async for entry in entries:
+                    if entry.is_replayed:
+                        continue
+                    if len(group) == self._room:
+                        self.moved.left += waiting
+                        break
+                    waiting -= 1
+                    if not self.wanted.matches(entry):
+                        continue
+                    if group and size + len(entry.data) > PUT_BYTES:
+                        yield group
+                        group, size = [], 0
+                    group.append(entry)
+                    size += len(entry.data)
+        if group:
+            yield group
+
+    async def _put(self, entries: Sequence[Entry]) -> None:
+        if self.limit is not None:
+            rows = RowSet()
+            for entry in entries:
+                rows.add(entry.shard, np.array([entry.sequence]), np.array([entry.sub_sequence]))
+            arrival_ms = np.array([entry.arrival_ms for entry in entries], np.int64)
+            data = arrow.binary_column([entry.data for entry in entries])
+            await self.service.replays.put(self.runner, rows, data, arrival_ms)
+        self.moved.replayed += len(entries)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from firehose.delivery.plan import DESTINATION
+from firehose.delivery.progress import Progress
 from firehose.operations.parameters import chosen
 from firehose.service import Service
 from firehose.service.runner import StreamRunner
@@ -27,16 +30,18 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
 
 async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
     uid, now_ms = runner.record.uid, service.environment.clock.now_ms()
-    positions = await _positions(service, runner)
+    progress = await _progress(service, runner)
     rows, data_bytes, oldest = 0, 0, None
     for shard in service.log.shards(uid):
-        lag = await service.log.lag(uid, shard, positions.get(shard, -1))
-        rows, data_bytes = rows + lag.rows, data_bytes + lag.data_bytes
+        done = progress.get(shard) or Progress(shard)
+        lag = await service.log.lag(uid, shard, done.position)
+        rows, data_bytes = rows + lag.rows - len(done.beyond()), data_bytes + lag.data_bytes
         oldest = min((each for each in (oldest, lag.oldest_ms) if each is not None), default=None)
     worker, error = runner.worker, runner.last_error
     return {
         "name": runner.record.name,
         "state": _state(runner),
+        "paused": runner.record.is_paused,
         "origin": runner.record.origin,
         "version": runner.record.version,
         "backlog_records": rows,
@@ -47,11 +52,13 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
     }
 
 
-async def _positions(service: Service, runner: StreamRunner) -> dict[str, int]:
+async def _progress(service: Service, runner: StreamRunner) -> Mapping[str, Progress]:
+    """Return what is done of each shard: as the worker knows it, or as it was saved."""
     if runner.worker is not None:
         ledger = runner.worker.ledger
-        return {shard: ledger.position(shard) for shard in ledger.shards()}
-    return {each.shard: each.position for each in (await service.state.load(runner.record.uid)).done}
+        return {shard: ledger.progress(DESTINATION, shard) for shard in ledger.shards()}
+    saved = await service.state.load(runner.record.uid)
+    return {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
 
 
 def _state(runner: StreamRunner) -> str:

@@ -1,41 +1,64 @@
-"""Reading what a stream still has before it, without disturbing its worker."""
+"""Counting what a stream still has before it, without disturbing its worker."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from firehose.delivery.progress import Progress
 from firehose.log import IngestLog
-from firehose.protocols import Read
-from firehose.records import Batch
+from firehose.protocols import Done, Read
+from firehose.records import RowSet
 
 READ_BYTES = 4 * 2**20
 
 
-async def pending_batches(
-    log: IngestLog, stream: str, progress: Mapping[str, Progress], *, ends: Mapping[str, int] | None = None
-) -> AsyncIterator[Batch]:
-    """Yield the rows of a stream that are in the log and not done. `ends`: where to stop in each shard, and which."""
-    for name in log.shards(stream):
-        if ends is not None and name not in ends:
-            continue
-        done = progress.get(name) or Progress(name)
-        last = log.last(stream, name) if ends is None else ends[name]
-        async for batch in _rows(log, stream, name, done.position, last):
-            rest = batch.where(~done.is_done(batch) & (batch.sequence <= last))
-            if len(rest):
-                yield rest
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The rows of a stream that are in the log and not done, by hour of acceptance; damaged ones apart."""
+
+    pending: Counter[int] = field(default_factory=Counter)
+    unreadable: Counter[int] = field(default_factory=Counter)
 
 
-async def _rows(log: IngestLog, stream: str, name: str, after: int, last: int) -> AsyncIterator[Batch]:
-    if after >= last:
+def ends_of(log: IngestLog, stream: str) -> dict[str, int]:
+    """Return the last sequence that each shard of a stream holds now."""
+    return {shard: log.last(stream, shard) for shard in log.shards(stream)}
+
+
+async def count_backlog(log: IngestLog, stream: str, done: Iterable[Done], ends: Mapping[str, int]) -> Backlog:
+    """Count what is not done up to `ends`. Errors: UnavailableError where the disk refuses to read."""
+    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in done}
+    found = Backlog()
+    for name, last in ends.items():
+        await _count_shard(log, stream, progress.get(name) or Progress(name), last, found)
+    return found
+
+
+async def _count_shard(log: IngestLog, stream: str, done: Progress, last: int, found: Backlog) -> None:
+    at = done.position
+    if at >= last:
         return
-    shard = log.open_shard(stream, name, after=after)
-    at = after
+    shard = log.open_shard(stream, done.shard, after=at)
     while at < last:
         got = await shard.read(max_bytes=READ_BYTES, max_wait_ms=0)
         if not isinstance(got, Read):
-            return
+            break
         at = got.span.last
-        yield got.batch
+        rest = got.batch.where(~done.is_done(got.batch) & (got.batch.sequence <= last))
+        found.pending.update(rest.hours())
+        if got.unreadable:
+            span = RowSet.of_range(got.span.shard, got.span.first, min(at, last))
+            lost = span - got.batch.row_set() - done.beyond()
+            found.unreadable.update(dict(_at_most(got.unreadable, len(lost))))
     await shard.close()
+
+
+def _at_most(hours: Mapping[int, int], rows: int) -> Iterator[tuple[int, int]]:
+    """Yield the earliest `rows` rows of `hours`, as the worker will count them once it comes there."""
+    for hour, count in sorted(hours.items()):
+        taken = min(count, rows)
+        rows -= taken
+        if taken:
+            yield hour, taken

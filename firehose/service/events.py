@@ -64,3 +64,14 @@ class WorkerFailed(Event):
 
     def measure(self, metrics: Metrics) -> None:
         metrics.count("worker_failures_total", "Workers that ended by an error.", stream=self.stream, code=self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOfNobody(Event):
+    """ALARM: the log holds rows of a stream that the state does not know, as after a restore of one without the other.
+
+    They are kept, and `audit` shows them under the stream's uid.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+    uid: str

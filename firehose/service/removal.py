@@ -5,29 +5,37 @@ from __future__ import annotations
 import shutil
 
 from firehose.components import Environment
+from firehose.datadir import DataDirectory
 from firehose.delivery.plan import DESTINATION
-from firehose.delivery.progress import Progress
 from firehose.log import IngestLog
 from firehose.protocols import AddToAccount, RemoveStream, StateStore, Term
-from firehose.records import Batch
-from firehose.service.backlog import pending_batches
-from firehose.service.runner import StreamRunner
+from firehose.service.backlog import count_backlog, ends_of
 
 
-async def discard(runner: StreamRunner, environment: Environment, log: IngestLog, state: StateStore) -> int:
-    """Forget a stream that is stopped, counting the rows it still held as discarded. Returns how many."""
-    uid = runner.record.uid
+async def is_finished(uid: str, log: IngestLog, state: StateStore) -> bool:
+    """Return whether nothing of a stream waits any more: no row in the log, no object on its way."""
     saved = await state.load(uid)
-    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
-    hours: dict[int, int] = {}
-    async for batch in pending_batches(log, uid, progress):
-        _add(hours, batch)
-    changes = [AddToAccount(uid, DESTINATION, Term.DISCARDED, hours)] if hours else []
-    await state.apply(*changes, RemoveStream(uid))
-    await environment.executor.run(lambda: shutil.rmtree(environment.data_dir / "streams" / uid, ignore_errors=True))
-    return sum(hours.values())
+    positions = {each.shard: each.position for each in saved.done}
+    return not saved.intents and all(positions.get(name, -1) >= last for name, last in ends_of(log, uid).items())
 
 
-def _add(hours: dict[int, int], batch: Batch) -> None:
-    for hour, count in batch.hours().items():
-        hours[hour] = hours.get(hour, 0) + count
+async def discard(
+    uid: str, log: IngestLog, state: StateStore, directory: DataDirectory, environment: Environment
+) -> int:
+    """Forget a stream that neither works nor takes puts, counting what it still held as discarded. Returns how much."""
+    saved = await state.load(uid)
+    left = await count_backlog(log, uid, saved.done, ends_of(log, uid))
+    terms = ((Term.DISCARDED, left.pending), (Term.UNREADABLE, left.unreadable))
+    await state.apply(*(AddToAccount(uid, DESTINATION, term, hours) for term, hours in terms), RemoveStream(uid))
+    log.forget_stream(uid)
+    await environment.executor.run(lambda: shutil.rmtree(directory.streams / uid, ignore_errors=True))
+    return left.pending.total()
+
+
+def sweep(directory: DataDirectory, known: set[str]) -> None:
+    """Remove what nobody owns: folders of streams that are no more, objects unpacked by a process that was killed."""
+    shutil.rmtree(directory.scratch, ignore_errors=True)
+    if directory.streams.is_dir():
+        for folder in directory.streams.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from firehose.budget import BudgetShare, ByteBudget
@@ -13,16 +15,14 @@ from firehose.components import StreamIdentity
 from firehose.config.models import StreamConfig
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.worker import StreamWorker, WorkerLimits
-from firehose.errors import FirehoseError, StaleEpochError
+from firehose.errors import FirehoseError, NotFoundError, StaleEpochError
 from firehose.protocols import PutStream, StateStore, StreamRecord
 from firehose.service.events import WorkerFailed
 from firehose.service.planning import Shared, build_plan, close_plan
 from firehose.telemetry import UnexpectedError
 
-
-def identity_of(record: StreamRecord, *, region: str, account: str) -> StreamIdentity:
-    """Return what components know of a stream."""
-    return StreamIdentity(uid=record.uid, name=record.name, region=region, account=account)
+#: A worker that ran for so long starts again as quickly as a new one, whatever happened to it before.
+STEADY_MS = 60_000
 
 
 def config_of(record: StreamRecord) -> StreamConfig:
@@ -59,6 +59,10 @@ class StreamRunner:
         self.identity = identity
         self.config = config_of(record)
         self.worker: StreamWorker | None = None
+        #: True once the stream is gone from the state: nothing of it may be saved any more.
+        self.is_removed = False
+        #: Held while the record changes.
+        self.changing = asyncio.Lock()
         self._shared = shared
         self._state = state
         self._budget = budget
@@ -66,6 +70,9 @@ class StreamRunner:
         self._chance = chance
         self._error: FirehoseError | None = None
         self._task: asyncio.Task[None] | None = None
+        self._puts = 0
+        self._no_puts = asyncio.Event()
+        self._no_puts.set()
 
     @property
     def takes_puts(self) -> bool:
@@ -77,41 +84,70 @@ class StreamRunner:
         """What keeps the stream from going on."""
         return self._error or (self.worker.last_error if self.worker else None)
 
+    @contextmanager
+    def putting(self) -> Iterator[None]:
+        """Count a put as under way while the block runs."""
+        self._puts += 1
+        self._no_puts.clear()
+        try:
+            yield
+        finally:
+            self._puts -= 1
+            if not self._puts:
+                self._no_puts.set()
+
+    async def change(self, **fields: Any) -> None:
+        """Save a change of the record. Errors: NotFoundError where the stream is gone meanwhile."""
+        async with self.changing:
+            if self.is_removed:
+                raise NotFoundError(f"delivery stream {self.record.name!r} was removed")
+            record = dataclasses.replace(self.record, **fields)
+            await self._state.apply(PutStream(record))
+            self.record = record
+
+    async def pause(self, is_paused: bool) -> None:
+        """Stop or go on delivering, also after a restart. Errors: NotFoundError."""
+        await self.change(is_paused=is_paused)
+        if self.worker is not None:
+            self.worker.pause(is_paused)
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to work."""
         assert self._task is None
         self._task = tasks.create_task(self._run(), name=f"stream {self.record.name}")
 
     async def stop(self) -> None:
-        """Stop at once: what is under way is found again at the next start."""
+        """Stop at once, and let puts under way end. What is unfinished is found again at the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-
-    async def pause(self, is_paused: bool) -> None:
-        """Stop or go on delivering, also after a restart."""
-        record = dataclasses.replace(self.record, is_paused=is_paused)
-        await self._state.apply(PutStream(record))
-        self.record = record
-        if self.worker is not None:
-            self.worker.pause(is_paused)
+        await self._no_puts.wait()
 
     async def _run(self) -> None:
-        backoff = Backoff(self._chance)
+        backoff, clock = Backoff(self._chance), self._shared.environment.clock
         while True:
+            begun_ms = clock.monotonic_ms()
+            error: FirehoseError | None = None
             try:
                 await self._work()
             except* StaleEpochError:
                 raise
             except* FirehoseError as group:
-                error = _first(group)
-                await self._wait(error, backoff)
+                error = first_of(group)
             except* Exception as group:  # noqa: BLE001 - told below; a bug of ours in one stream must not stop the others
-                caught = _first(group)
+                caught = first_of(group)
                 text = f"{type(caught).__name__}: {caught}"
                 self._shared.environment.telemetry.emit(UnexpectedError(f"stream {self.record.name}", text))
-                await self._wait(FirehoseError(text), backoff)
+                error = FirehoseError(text)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # a task group that meets an error while it is cancelled raises the error alone
+                raise asyncio.CancelledError
+            if clock.monotonic_ms() - begun_ms >= STEADY_MS:
+                backoff.reset()
+            if error is not None:
+                await self._wait(error, backoff)
 
     async def _work(self) -> None:
         environment = self._shared.environment
@@ -135,7 +171,7 @@ class StreamRunner:
         await environment.clock.sleep_ms(wait_ms)
 
 
-def _first(error: BaseException) -> Any:
+def first_of(error: BaseException) -> Any:
     """Return the first leaf of nested exception groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import random
 import uuid
 from collections.abc import Mapping
@@ -12,31 +11,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from firehose.aws import AwsClients
 from firehose.budget import ByteBudget
 from firehose.clock import Clock
-from firehose.components import Environment
+from firehose.components import StreamIdentity
+from firehose.config.checks import stream_findings
 from firehose.config.models import Configuration, StreamConfig
 from firehose.datadir import DataDirectory
+from firehose.delivery.backoff import Backoff
 from firehose.delivery.events import StepFailed
-from firehose.delivery.worker import WorkerLimits
-from firehose.errors import ConfigError, ConflictError, FirehoseError, InvalidError, NotFoundError
-from firehose.executors import ThreadExecutor
-from firehose.filesystem import OsFileSystem
-from firehose.log import IngestLog
+from firehose.delivery.worker import StreamWorker, WorkerLimits
+from firehose.errors import ConfigError, ConflictError, FirehoseError, InvalidError, NotFoundError, StaleEpochError
 from firehose.ports import PutAnswer, StreamView
-from firehose.processes import ProcessPool
-from firehose.protocols import BankSegment, PutStream, StreamRecord
-from firehose.service.events import StreamDefined, StreamOrphaned, StreamRemoved
+from firehose.protocols import PutStream, StreamRecord
+from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved
+from firehose.service.housekeeping import bank, keep_house, spill_when_asked
 from firehose.service.planning import Shared
-from firehose.service.removal import discard
-from firehose.service.replays import settle
-from firehose.service.runner import StreamRunner, api_members_of, definition_of, identity_of
-from firehose.stores.sqlite import SqliteStateStore
+from firehose.service.removal import discard, is_finished, sweep
+from firehose.service.replays import Replays
+from firehose.service.resources import Resources, open_resources
+from firehose.service.runner import StreamRunner, api_members_of, definition_of
 from firehose.telemetry import Emitter
-
-#: How often sealed segments are banked and space is reclaimed.
-HOUSEKEEPING_MS = 1_000
 
 #: The service's own bound on streams; each costs a task and a few kilobytes while idle.
 MAX_STREAMS = 5_000
@@ -45,36 +39,26 @@ MAX_STREAMS = 5_000
 class Service:
     """All delivery streams of one data directory."""
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        directory: DataDirectory,
-        environment: Environment,
-        log: IngestLog,
-        state: SqliteStateStore,
-        converters: ProcessPool,
-        executors: tuple[ThreadExecutor, ...],
-    ) -> None:
+    def __init__(self, configuration: Configuration, resources: Resources) -> None:
         self.configuration = configuration
-        self.directory = directory
-        self.environment = environment
-        self.state = state
-        self.log = log
+        self.directory = resources.directory
+        self.environment = resources.environment
+        self.state = resources.state
+        self.log = resources.log
         self.region = configuration.server.region
         self.account = configuration.server.account
         self.budget = ByteBudget(configuration.server.memory_bytes)
         self.runners: dict[str, StreamRunner] = {}
-        self._converters = converters
-        self._executors = executors
-        self._limits = WorkerLimits(configuration.server.failed_quota_bytes)
-        self._chance = random.Random()
-        catalogs = {name: each.build(environment) for name, each in configuration.catalogs.items()}
-        self._shared = Shared(environment, configuration.functions, catalogs, converters)
-        self._tasks: asyncio.TaskGroup | None = None
         #: Held while accounts move between log and state, so that an audit sees one moment.
         self.books = asyncio.Lock()
-        #: Held while failed records enter the log, so that two replays do not move the same ones.
-        self.replaying = asyncio.Lock()
+        self.replays = Replays(self.log, self.state, self.books)
+        self._resources = resources
+        self._limits = WorkerLimits(configuration.server.failed_quota_bytes)
+        self._chance = random.Random()
+        catalogs = {name: each.build(self.environment) for name, each in configuration.catalogs.items()}
+        self._shared = Shared(self.environment, configuration.functions, catalogs, resources.converters)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._creating: set[str] = set()
 
     @classmethod
     async def open(
@@ -91,99 +75,80 @@ class Service:
         `keep_definitions`: the streams stay as they were last defined, `configuration` names none; for commands.
         Errors: DataDirectoryError; ConfigError where a stream is defined twice.
         """
-        workers = ThreadExecutor(threads=max(2, os.cpu_count() or 2), name="work")
-        disk = ThreadExecutor(threads=2, name="log")
-        files = OsFileSystem()
-        state = await SqliteStateStore.open(directory.state, ThreadExecutor(threads=1, name="state"))
-        log = await IngestLog.open(
-            directory.log,
-            files=files,
-            executor=disk,
-            clock=clock,
-            telemetry=telemetry,
-            quota_bytes=configuration.server.log_quota_bytes,
-            banked_names=await state.banked_segments(),
-        )
-        environment = Environment(
-            clock=clock,
-            telemetry=telemetry,
-            executor=workers,
-            files=files,
-            data_dir=directory.path,
-            aws=AwsClients(configuration.server.region),
-            log=log,
-        )
-        converters = ProcessPool(
-            "firehose.delivery.conversion:child",
-            {},
-            processes=os.cpu_count() or 1,
-            memory_bytes=None,
-            clock=clock,
-            telemetry=telemetry,
-            name="converter",
-        )
-        service = cls(configuration, directory, environment, log, state, converters, (workers, disk))
-        await service._finish_replays()
-        records = await state.streams()
-        for uid in log.stream_uids() - {record.uid for record in records}:
-            log.forget_stream(uid)
-        if keep_definitions:
-            for record in records:
-                service._add_runner(record)
-        else:
-            await service._take_up_streams(records)
+        resources = await open_resources(configuration.server, directory, clock, telemetry)
+        try:
+            service = cls(configuration, resources)
+            await service._take_up(keep_definitions)
+        except BaseException:
+            await resources.close()
+            raise
         return service
 
-    async def _finish_replays(self) -> None:
-        """Settle replays that a crash interrupted: those whose put is in the log happened, the others did not."""
-        for record in await self.state.streams():
-            _, unknown = await self.state.replays(record.uid)
-            if unknown:
-                entered = {token.token for token in await self.log.tokens(record.uid, lane="replay")}
-                for replay in unknown:
-                    await self.state.apply(*settle(replay, entered=replay.token.encode() in entered))
+    async def close(self) -> None:
+        """Close everything. What was acknowledged is durable already, so nothing is flushed."""
+        await self._resources.close()
 
-    async def _take_up_streams(self, records: list[StreamRecord]) -> None:
-        """Bring the state's streams and the configuration's together."""
-        known = {record.name: record for record in records}
-        for name, config in self.configuration.streams.items():
-            record = known.pop(name, None)
-            if record is not None and record.origin == "api":
-                raise ConfigError(
-                    f"stream {name!r} is in a file, but was made by the API already; delete that one or rename this one"
-                )
-            await self._define(record, name, config)
-        for record in known.values():
-            if record.origin == "config" and not record.is_orphaned:
-                record = dataclasses.replace(record, is_orphaned=True)
-                await self.state.apply(PutStream(record))
-                self.environment.telemetry.emit(StreamOrphaned(record.name))
+    # --- taking up streams -------------------------------------------------------------------------------------------
+
+    async def _take_up(self, keep_definitions: bool) -> None:
+        records = {record.name: record for record in await self.state.streams()}
+        uids, removed = {record.uid for record in records.values()}, await self.state.removed_streams()
+        sweep(self.directory, uids)
+        for uid in self.log.stream_uids() - uids:
+            if uid in removed:
+                self.log.forget_stream(uid)
+            else:
+                self.environment.telemetry.emit(RowsOfNobody(uid))
+        await self.replays.settle_unknown()
+        if not keep_definitions:
+            records = await self._defined(records)
+        for record in records.values():
             self._add_runner(record)
 
-    async def _define(self, record: StreamRecord | None, name: str, config: StreamConfig) -> None:
+    async def _defined(self, records: Mapping[str, StreamRecord]) -> dict[str, StreamRecord]:
+        """Bring the state's streams and the configuration's together."""
+        found: dict[str, StreamRecord] = {}
+        for name, config in self.configuration.streams.items():
+            record = records.get(name)
+            if record is not None and record.is_deleted:
+                await self._discard(record)
+                record = None
+            if record is not None and record.origin == "api":
+                raise ConfigError(
+                    f"stream {name!r} is defined in a file, but was made by the API before; rename it in the file, "
+                    "or start without it, delete the other one (DeleteDeliveryStream), and start again"
+                )
+            found[name] = await self._define(record, name, config)
+        for name, record in records.items():
+            if name not in found:
+                if record.origin == "config" and not record.is_orphaned:
+                    record = await self._save(record, is_orphaned=True)
+                    self.environment.telemetry.emit(StreamOrphaned(name))
+                found[name] = record
+        return found
+
+    async def _define(self, record: StreamRecord | None, name: str, config: StreamConfig) -> StreamRecord:
+        """Return the stream of a file as it is now, saved."""
         definition, now_ms = definition_of(config), self.environment.clock.now_ms()
         if record is None:
-            record = StreamRecord(uuid.uuid4().hex, name, "config", definition, 1, now_ms)
+            record = await self._save(StreamRecord(uuid.uuid4().hex, name, "config", definition, 1, now_ms))
         elif record.definition != definition:
-            record = dataclasses.replace(
-                record, definition=definition, version=record.version + 1, updated_ms=now_ms, is_orphaned=False
-            )
-        else:
-            record = dataclasses.replace(record, is_orphaned=False)
-        await self.state.apply(PutStream(record))
+            version = record.version + 1
+            changes = {"definition": definition, "version": version, "updated_ms": now_ms, "is_orphaned": False}
+            record = await self._save(record, **changes)
+        elif record.is_orphaned:
+            record = await self._save(record, is_orphaned=False)
         self.environment.telemetry.emit(StreamDefined(name, record.origin, record.version))
-        self._add_runner(record)
+        return record
+
+    async def _save(self, record: StreamRecord, **changes: Any) -> StreamRecord:
+        record = dataclasses.replace(record, **changes)
+        await self.state.apply(PutStream(record))
+        return record
 
     def _add_runner(self, record: StreamRecord) -> StreamRunner:
-        runner = StreamRunner(
-            record,
-            identity_of(record, region=self.region, account=self.account),
-            self._shared,
-            self.state,
-            self.budget,
-            self._limits,
-            self._chance,
-        )
+        identity = StreamIdentity(uid=record.uid, name=record.name, region=self.region, account=self.account)
+        runner = StreamRunner(record, identity, self._shared, self.state, self.budget, self._limits, self._chance)
         self.runners[record.name] = runner
         return runner
 
@@ -191,70 +156,59 @@ class Service:
 
     async def run(self, started: asyncio.Event) -> None:
         """Work until cancelled. Errors: StaleEpochError where another process took the state over."""
+        clock, telemetry = self.environment.clock, self.environment.telemetry
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             for runner in self.runners.values():
                 if runner.record.is_deleted:
-                    tasks.create_task(self._remove(runner))
+                    tasks.create_task(self._delete(runner))
                 else:
                     runner.start(tasks)
-            tasks.create_task(self._keep_house())
-            tasks.create_task(self._spill_when_asked())
+            tasks.create_task(keep_house(self._chores, clock, telemetry))
+            tasks.create_task(spill_when_asked(self.budget, self._workers, clock))
             started.set()
 
-    async def close(self) -> None:
-        """Close everything. What was acknowledged is durable already, so nothing is flushed."""
-        await self._converters.close()
-        await self.environment.aws.close()
-        await self.log.close()
-        await self.state.close()
-        for executor in self._executors:
-            executor.close()
+    def _workers(self) -> list[StreamWorker]:
+        return [runner.worker for runner in self.runners.values() if runner.worker is not None]
 
-    async def _keep_house(self) -> None:
-        clock = self.environment.clock
+    async def _chores(self) -> None:
+        async with self.books:
+            await self.replays.settle_unknown()
+            await bank(self.log, self.state)
+            await self.log.reclaim()
+        for runner in [each for each in self.runners.values() if each.record.is_orphaned]:
+            if not runner.record.is_deleted and await is_finished(runner.record.uid, self.log, self.state):
+                await self._remove(runner)
+
+    async def _delete(self, runner: StreamRunner) -> None:
+        """Take a stream out of the world that was deleted, however often that fails before it works."""
+        backoff, environment = Backoff(self._chance), self.environment
         while True:
             try:
-                async with self.books:
-                    await self._bank()
-                    await self.log.reclaim()
-                await self._remove_finished_orphans()
+                return await self._remove(runner)
+            except StaleEpochError:
+                raise
             except (FirehoseError, OSError) as error:
                 code = error.code if isinstance(error, FirehoseError) else "InternalError"
-                self.environment.telemetry.emit(StepFailed("", "housekeeping", code, str(error), HOUSEKEEPING_MS))
-            await clock.sleep_ms(HOUSEKEEPING_MS)
-
-    async def _bank(self) -> None:
-        """Move what sealed segments accepted into the accounts, so that the segments may go."""
-        segments = self.log.unbanked()
-        if segments:
-            await self.state.apply(*(BankSegment(each.name, each.accepted) for each in segments))
-            self.log.mark_banked([each.name for each in segments])
-
-    async def _spill_when_asked(self) -> None:
-        while True:
-            await self.budget.contended.wait()
-            self.budget.contended.clear()
-            workers = [runner.worker for runner in self.runners.values() if runner.worker is not None]
-            largest = max(workers, key=lambda worker: worker.buffer.held_bytes, default=None)
-            if largest is not None and self.budget.is_contended:
-                largest.ask_to_spill()
-
-    async def _remove_finished_orphans(self) -> None:
-        for runner in list(self.runners.values()):
-            worker = runner.worker
-            if not runner.record.is_orphaned or worker is None or not worker.is_idle:
-                continue
-            if not self.log.is_pending(runner.record.uid):
-                await self._remove(runner)
+                wait_ms = backoff.after(error)
+                environment.telemetry.emit(StepFailed(runner.record.name, "delete", code, str(error), wait_ms))
+                await environment.clock.sleep_ms(wait_ms)
 
     async def _remove(self, runner: StreamRunner) -> None:
         """Take a stream out of the world; what it still holds is discarded, and counted."""
-        await runner.stop()
-        discarded = await discard(runner, self.environment, self.log, self.state)
-        self.log.forget_stream(runner.record.uid)
-        self.runners.pop(runner.record.name, None)
+        async with self.books:
+            uid, is_deleted = runner.record.uid, runner.record.is_deleted
+            if runner.is_removed or not (is_deleted or await is_finished(uid, self.log, self.state)):
+                return  # an orphan that was given rows to replay just now
+            await runner.stop()
+            async with runner.changing:
+                discarded = await self._discard(runner.record)
+                runner.is_removed = True
+            self.runners.pop(runner.record.name, None)
         self.environment.telemetry.emit(StreamRemoved(runner.record.name, discarded))
+
+    async def _discard(self, record: StreamRecord) -> int:
+        return await discard(record.uid, self.log, self.state, self.directory, self.environment)
 
     # --- what the API asks -------------------------------------------------------------------------------------------
 
@@ -264,7 +218,8 @@ class Service:
         if runner is None or not runner.takes_puts:
             raise NotFoundError(f"no delivery stream {name!r} takes records here")
         arrival_ms = self.environment.clock.now_ms()
-        appended = await self.log.append(runner.record.uid, data, arrival_ms=arrival_ms, token=token)
+        with runner.putting():
+            appended = await self.log.append(runner.record.uid, data, arrival_ms=arrival_ms, token=token)
         return PutAnswer(appended.shard, appended.first_sequence, appended.rows, runner.record.uid)
 
     def stream(self, name: str) -> StreamView:
@@ -280,19 +235,18 @@ class Service:
 
     async def create_stream(self, name: str, config: StreamConfig, *, definition: Mapping[str, Any]) -> StreamView:
         """Make a stream that outlives this process. Errors: ConflictError, InvalidError."""
-        if name in self.runners:
+        if name in self.runners or name in self._creating:
             raise ConflictError(f"a delivery stream {name!r} exists already")
-        if len(self.runners) >= MAX_STREAMS:
+        if len(self.runners) + len(self._creating) >= MAX_STREAMS:
             raise InvalidError(f"{MAX_STREAMS} delivery streams are the most", code="LimitExceededException")
-        now_ms = self.environment.clock.now_ms()
-        body = definition_of(config, dict(definition))
-        record = StreamRecord(uuid.uuid4().hex, name, "api", body, 1, now_ms)
-        runner = self._add_runner(record)
+        _require_sound(config, self.configuration)
+        body, now_ms = definition_of(config, dict(definition)), self.environment.clock.now_ms()
+        self._creating.add(name)
         try:
-            await self.state.apply(PutStream(record))
-        except BaseException:
-            del self.runners[name]
-            raise
+            record = await self._save(StreamRecord(uuid.uuid4().hex, name, "api", body, 1, now_ms))
+        finally:
+            self._creating.discard(name)
+        runner = self._add_runner(record)
         self.environment.telemetry.emit(StreamDefined(name, "api", 1))
         if self._tasks is not None:
             runner.start(self._tasks)
@@ -305,13 +259,22 @@ class Service:
             raise NotFoundError(f"no delivery stream {name!r}")
         if runner.record.origin == "config" and not runner.record.is_orphaned:
             raise ConflictError(f"delivery stream {name!r} is defined in a file; remove it there and restart")
-        if runner.record.is_deleted:
-            return
-        record = dataclasses.replace(runner.record, is_deleted=True)
-        await self.state.apply(PutStream(record))
-        runner.record = record
-        assert self._tasks is not None
-        self._tasks.create_task(self._remove(runner))
+        async with runner.changing:
+            if runner.record.is_deleted:
+                return
+            runner.record = await self._save(runner.record, is_deleted=True)
+        if self._tasks is not None:
+            self._tasks.create_task(self._delete(runner))
+
+
+def _require_sound(config: StreamConfig, configuration: Configuration) -> None:
+    """Return if a stream fits what is defined beside it. Errors: InvalidError, with all that is wrong."""
+    found = [
+        f"{'.'.join(str(part) for part in each.path)}: {each.message}"
+        for each in stream_findings(config, (), configuration)
+    ]
+    if found:
+        raise InvalidError("; ".join(found))
 
 
 def _view(runner: StreamRunner) -> StreamView:

@@ -7,6 +7,11 @@ CREATE TABLE streams (
     body TEXT NOT NULL            -- StreamRecord as JSON
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE removed (            -- streams that are no more, and what they were called: their accounts stay
+    uid TEXT PRIMARY KEY,
+    name TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE positions (
     stream TEXT NOT NULL,
     shard TEXT NOT NULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from firehose.errors import DataDirectoryError, StaleEpochError, ThrottledError, UnavailableError
+from firehose.errors import ConflictError, DataDirectoryError, StaleEpochError, ThrottledError, UnavailableError
 from firehose.executors import Executor
 from firehose.protocols import (
     AccountRow,
@@ -65,25 +66,15 @@ class SqliteStateStore:
     @classmethod
     def _open(cls, path: Path, executor: Executor, read_only: bool) -> SqliteStateStore:
         with _errors(path):
-            uri = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
+            if not read_only:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # for its owner's eyes only
+            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA busy_timeout = 10000")
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found > FORMAT:
-                raise DataDirectoryError(
-                    f"{path} has format {found}, this version knows up to {FORMAT}; use a newer one"
-                )
-            if read_only:
-                return cls(connection, executor, path, None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            if not found:
-                schema = resources.files("firehose.stores").joinpath("schema.sql").read_text()
-                connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {FORMAT}; COMMIT;")
-            row = connection.execute(
-                "INSERT INTO meta VALUES ('epoch', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
-            ).fetchone()
-        return cls(connection, executor, path, row[0])
+            try:
+                return cls(connection, executor, path, _prepare(connection, path, read_only))
+            except BaseException:
+                connection.close()
+                raise
 
     async def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:
         def guarded() -> T:
@@ -112,6 +103,10 @@ class SqliteStateStore:
     async def streams(self) -> list[StreamRecord]:
         rows = await self._run(lambda c: c.execute("SELECT body FROM streams ORDER BY name, uid").fetchall())
         return [StreamRecord(**json.loads(body)) for (body,) in rows]
+
+    async def removed_streams(self) -> dict[str, str]:
+        """Return the names of the streams that were removed, by uid."""
+        return dict(await self._run(lambda c: c.execute("SELECT uid, name FROM removed ORDER BY uid").fetchall()))
 
     async def load(self, stream: str) -> StreamState:
         return await self._run(lambda connection: _load(connection, stream))
@@ -146,17 +141,43 @@ class SqliteStateStore:
         await self._run(lambda connection: connection.close())
 
 
+def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool) -> int | None:
+    """Check the format, make the tables where there are none, and return this writer's epoch (None: it only reads)."""
+    connection.execute("PRAGMA busy_timeout = 10000")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > FORMAT:
+        raise DataDirectoryError(f"{path} has format {found}, this version knows up to {FORMAT}; use a newer one")
+    if read_only:
+        return None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if not found:
+        schema = resources.files("firehose.stores").joinpath("schema.sql").read_text()
+        connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {FORMAT}; COMMIT;")
+    query = "INSERT INTO meta VALUES ('epoch', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
+    epoch: int = connection.execute(query).fetchone()[0]
+    return epoch
+
+
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
     """Translate SQLite's errors."""
     try:
         yield
+    except OSError as error:
+        raise DataDirectoryError(
+            f"{path} cannot be opened: {error.strerror}; let this user read and write it"
+        ) from error
+    except sqlite3.IntegrityError as error:
+        raise ConflictError(f"{path}: {error}") from error
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise ThrottledError(f"no room to write {path}; free some disk space") from error
         raise UnavailableError(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise DataDirectoryError(f"{path} is damaged or no state of ours: {error}") from error
+        raise DataDirectoryError(
+            f"{path} is damaged or no state of ours: {error}; put it back from a backup of the data directory"
+        ) from error
 
 
 def _done(connection: sqlite3.Connection, stream: str) -> tuple[Done, ...]:
@@ -222,6 +243,7 @@ def _put_stream(connection: sqlite3.Connection, change: PutStream) -> None:
 def _remove_stream(connection: sqlite3.Connection, change: RemoveStream) -> None:
     for table in ("positions", "done", "replays"):
         connection.execute(f"DELETE FROM {table} WHERE stream = ?", (change.stream,))
+    connection.execute("INSERT INTO removed SELECT uid, name FROM streams WHERE uid = ?", (change.stream,))
     connection.execute("DELETE FROM streams WHERE uid = ?", (change.stream,))
     connection.execute("DELETE FROM deliveries WHERE stream = ? AND finished_ms IS NULL", (change.stream,))
 

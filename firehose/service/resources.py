@@ -1,0 +1,84 @@
+"""What a service stands on: log, state, threads, processes; opened together, closed together."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from firehose.aws import AwsClients
+from firehose.clock import Clock
+from firehose.components import Environment
+from firehose.config.models import ServerConfig
+from firehose.datadir import DataDirectory
+from firehose.executors import ThreadExecutor
+from firehose.filesystem import OsFileSystem
+from firehose.log import IngestLog
+from firehose.processes import ProcessPool
+from firehose.stores.sqlite import SqliteStateStore
+from firehose.telemetry import Emitter
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything of a service that must be closed."""
+
+    directory: DataDirectory
+    environment: Environment
+    log: IngestLog
+    state: SqliteStateStore
+    converters: ProcessPool
+    _open: AsyncExitStack
+
+    async def close(self) -> None:
+        """Close everything, the rest too where one fails. What was acknowledged is durable: nothing is flushed."""
+        await self._open.aclose()
+
+
+async def open_resources(server: ServerConfig, directory: DataDirectory, clock: Clock, telemetry: Emitter) -> Resources:
+    """Open log and state of a directory that is locked.
+
+    Errors: DataDirectoryError; UnavailableError where the disk refuses. Nothing stays open then.
+    """
+    cores, files = os.cpu_count() or 1, OsFileSystem()
+    async with AsyncExitStack() as stack:
+
+        def threads(count: int, name: str) -> ThreadExecutor:
+            executor = ThreadExecutor(threads=count, name=name)
+            stack.callback(executor.close)
+            return executor
+
+        state = await SqliteStateStore.open(directory.state, threads(1, "state"))
+        stack.push_async_callback(state.close)
+        log = await IngestLog.open(
+            directory.log,
+            files=files,
+            executor=threads(2, "log"),
+            clock=clock,
+            telemetry=telemetry,
+            quota_bytes=server.log_quota_bytes,
+            banked_names=await state.banked_segments(),
+        )
+        stack.push_async_callback(log.close)
+        aws = AwsClients(server.region)
+        stack.push_async_callback(aws.close)
+        environment = Environment(
+            clock=clock,
+            telemetry=telemetry,
+            executor=threads(max(2, cores), "work"),
+            files=files,
+            data_dir=directory.path,
+            aws=aws,
+            log=log,
+        )
+        converters = ProcessPool(
+            "firehose.delivery.conversion:child",
+            {},
+            processes=cores,
+            memory_bytes=None,
+            clock=clock,
+            telemetry=telemetry,
+            name="converter",
+        )
+        stack.push_async_callback(converters.close)
+        return Resources(directory, environment, log, state, converters, stack.pop_all())

@@ -1,0 +1,274 @@
+"""Every file in configs/ is run as users run it, with good records and bad ones, and what it leaves is looked at."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import secrets
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from proof.service import COMMAND, running
+
+pytestmark = pytest.mark.integration
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+REFUSED = "transform/Lambda.ProcessingFailedStatus"
+NOT_JSON = "convert/DataFormatConversion.ParseError"
+NOT_THE_TABLE = "convert/DataFormatConversion.MalformedData"
+
+
+def test_every_example_is_run() -> None:
+    untested = [path.name for path in sorted(CONFIGS.glob("*.yaml")) if f"test_{path.stem}" not in globals()]
+    assert not untested, "each example needs a test here, called as the file is: test_<file>"
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """What a stream left in its folder."""
+
+    path: Path
+
+    def files(self, pattern: str) -> list[Path]:
+        """Return the objects that match; at least one."""
+        found = [path for path in sorted(self.path.glob(pattern)) if path.is_file()]
+        assert found, [str(path) for path in self.path.rglob("*")]
+        return found
+
+    def rows(self, pattern: str) -> list[dict[str, Any]]:
+        """Return the rows of Parquet files, in no particular order."""
+        return [row for file in self.files(pattern) for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+    def failures(self, pattern: str) -> Counter[bytes]:
+        """Return the original bytes of the records in an error output."""
+        lines = [line for file in self.files(pattern) for line in file.read_bytes().splitlines()]
+        return Counter(base64.b64decode(json.loads(line)["rawData"]) for line in lines)
+
+
+Run = Callable[..., Lake]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run an example with records for its stream until all is delivered, and see that all are accounted for."""
+
+    def run(
+        example: str,
+        stream: str,
+        good: Sequence[bytes],
+        failing: Mapping[str, Sequence[bytes]] | None = None,
+        dropped: Sequence[bytes] = (),
+        **environment: str,
+    ) -> Lake:
+        lake = tmp_path / "lake"
+        bad = {reason: list(records) for reason, records in (failing or {}).items()}
+        sent = [*good, *dropped, *(record for records in bad.values() for record in records)]
+        with running(CONFIGS / example, tmp_path, {"LAKE": str(lake)} | environment) as service:
+            service.put(stream, sent)
+            service.deliver()
+            reasons = service.ask("failed_stats")["reasons"]
+            audit = service.ask("audit")
+        assert {f"{each['stage']}/{each['code']}": each["records"] for each in reasons} == {
+            reason: len(records) for reason, records in bad.items()
+        }
+        (account,) = audit["streams"]
+        assert account["closes"] and account["stream"] == stream
+        total = account["total"]
+        ends = {"delivered": len(good), "failed": len(sent) - len(good) - len(dropped), "dropped": len(dropped)}
+        assert {end: total[end] for end in (*ends, "accepted", "pending")} == ends | {
+            "accepted": len(sent),
+            "pending": 0,
+        }
+        return Lake(lake)
+
+    return run
+
+
+def test_quickstart(run: Run, tmp_path: Path) -> None:
+    view = {"event_id": "1", "at": "2026-07-13T14:05:09Z", "page": "/cart", "status": 200, "amount": "9.90"}
+    view |= {"user": {"id": 7, "country": "DE"}, "items": [{"sku": "A-1", "quantity": 2}], "tags": {"device": "phone"}}
+    lake = run(
+        "quickstart.yaml",
+        "web_events",
+        good=[json.dumps(view).encode()],
+        failing={REFUSED: [b"not JSON"], NOT_THE_TABLE: [b'{"status":"ok"}']},
+        dropped=[b'{"page":"/healthz"}'],
+        QUICKSTART_HOME=str(tmp_path),
+    )
+    (row,) = lake.rows("events/day=*/*.parquet")
+    assert row["at"] == datetime(2026, 7, 13, 14, 5, 9) and str(row["amount"]) == "9.90"
+    assert row["user"] == {"id": 7, "country": "DE"} and row["tags"] == [("device", "phone")]
+    assert set(lake.failures("failed/*/*/*/*/*")) == {b"not JSON", b'{"status":"ok"}'}
+
+
+def test_access_log(run: Run) -> None:
+    combined = (
+        b'203.0.113.7 - ann [17/May/2015:12:05:03 +0200] "GET /a?b=1 HTTP/1.1" 200 512 "https://e.com/" "Mozilla/5.0"'
+    )
+    common = b'198.51.100.9 - - [01/Jan/2026:00:00:00 +0000] "-" 400 -'
+    too_large = combined.replace(b" 512 ", b" 512%s " % (b"0" * 20))
+    lake = run(
+        "access_log.yaml",
+        "access_log",
+        good=[combined, common],
+        failing={REFUSED: [b"no line of a log", b""], NOT_THE_TABLE: [too_large]},
+    )
+    rows = {row["host"]: row for row in lake.rows("access/day=*/*.parquet")}
+    assert rows["203.0.113.7"] == {
+        "host": "203.0.113.7",
+        "ident": None,
+        "user": "ann",
+        "time": datetime(2015, 5, 17, 10, 5, 3),
+        "method": "GET",
+        "path": "/a?b=1",
+        "protocol": "HTTP/1.1",
+        "request": None,
+        "status": 200,
+        "bytes": 512,
+        "referrer": "https://e.com/",
+        "agent": "Mozilla/5.0",
+        "forwarded_for": None,
+    }
+    assert rows["198.51.100.9"]["status"] == 400 and rows["198.51.100.9"]["bytes"] is None
+    assert lake.failures("access-failed/processing-failed/*/*/*/*") == Counter([b"no line of a log", b""])
+    assert lake.failures("access-failed/format-conversion-failed/*/*/*/*") == Counter([too_large])
+
+
+def test_syslog(run: Run) -> None:
+    rfc5424 = b'<165>1 2026-01-02T03:04:05.678+01:00 web-1 shop 4711 ID47 [Order@32473 id="7" Total="9.90"] paid'
+    rfc3164 = b"<34>Jan  1 00:00:00 web-2 su[7]: 'su root' failed"
+    lake = run("syslog.yaml", "syslog", good=[rfc5424, rfc3164], failing={REFUSED: [b"hello", b"<999>1 - - - - - - x"]})
+    rows = {row["host"]: row for row in lake.rows("syslog/*/*/*/*/*.parquet")}
+    assert rows["web-1"] == {
+        "facility": "local4",
+        "severity": "notice",
+        "time": datetime(2026, 1, 2, 2, 4, 5, 678_000),
+        "host": "web-1",
+        "app": "shop",
+        "process_id": "4711",
+        "message_id": "ID47",
+        "data": [("Order@32473", [("id", "7"), ("Total", "9.90")])],
+        "message": "paid",
+    }
+    assert rows["web-2"]["time"].hour == 23, "midnight in Berlin, whatever the year"
+    assert rows["web-2"]["app"] == "su" and rows["web-2"]["severity"] == "critical" and rows["web-2"]["data"] is None
+    assert set(lake.failures("syslog-failed/*/*/*/*/*")) == {b"hello", b"<999>1 - - - - - - x"}
+
+
+def test_mask_pii(run: Run) -> None:
+    event = b'{"user":{"name":"Ann","mail":"Ann@example.com"},"ssn":"078-05-1120","card":4111111111111111,"n":9.90}'
+    lake = run(
+        "mask_pii.yaml",
+        "masked",
+        good=[event, b'{"n":1}'],
+        failing={REFUSED: [b"call 078-05-1120", b"\xff"]},
+        MASK_KEY="k",
+    )
+    (file,) = lake.files("masked/*/*/*/*.json.gz")
+    first, second = gzip.decompress(file.read_bytes()).splitlines()
+    masked = json.loads(first)
+    assert b"078-05" not in first and b"4111" not in first and b"xample.com" not in first and b"Ann" not in first
+    assert masked["user"]["mail"].startswith("[email:") and masked["user"]["name"].startswith("[masked:")
+    assert b'"n":9.90' in first and second == b'{"n":1}'
+    assert set(lake.failures("unmasked-failed/processing-failed/*")) == {b"call 078-05-1120", b"\xff"}
+
+
+def test_cloudwatch_logs(run: Run) -> None:
+    def envelope(kind: str, *messages: str) -> bytes:
+        events = [{"id": str(number), "timestamp": 1, "message": text} for number, text in enumerate(messages)]
+        return gzip.compress(json.dumps({"messageType": kind, "logEvents": events}).encode())
+
+    cut_off = envelope("DATA_MESSAGE", "three")[:-9]
+    lake = run(
+        "cloudwatch_logs.yaml",
+        "app_logs",
+        good=[envelope("DATA_MESSAGE", "one", "two"), envelope("DATA_MESSAGE", "four")],
+        failing={REFUSED: [cut_off, b"plain text"]},
+        dropped=[envelope("CONTROL_MESSAGE", "CWL CONTROL MESSAGE: Checking health of destination Firehose.")],
+    )
+    (file,) = lake.files("app_logs/*/*/*/*.zst")
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes()) == b"one\ntwo\nfour\n"
+    assert set(lake.failures("app_logs-failed/processing-failed/*")) == {cut_off, b"plain text"}
+
+
+def test_nginx_status(run: Run) -> None:
+    responses = {"1xx": 0, "2xx": 179026, "3xx": 12627, "4xx": 2828, "5xx": 1895, "total": 196376}
+    snapshot = {
+        "version": 6,
+        "load_timestamp": 1445680800424,
+        "timestamp": 1446249499322,
+        "connections": {"accepted": 8995031, "dropped": 0, "active": 2, "idle": 29},
+        "server_zones": {"hg.nginx.org": {"processing": 0, "requests": 205543, "responses": responses}},
+        "upstreams": {
+            "trac-backend": {"peers": [{"id": 0, "server": "10.0.0.1:8080", "backup": False}], "keepalive": 0}
+        },
+        "stream": {"server_zones": {}, "upstreams": {"pg": {"peers": [{"id": 3, "health_checks": {"unhealthy": 1}}]}}},
+    }
+    text = json.dumps(snapshot).encode()
+    as_text = text.replace(b'"active": 2', b'"active": "two"')
+    lake = run(
+        "nginx_status.yaml",
+        "nginx_status",
+        good=[text],
+        failing={NOT_JSON: [text[:-1], b"Python's {'version': 6}"], NOT_THE_TABLE: [as_text, b'{"stream": 7}']},
+    )
+    (row,) = lake.rows("nginx_status/*/*/*.parquet")
+    assert row["taken_at"] == datetime.fromtimestamp(1446249499.322, UTC).replace(tzinfo=None)
+    assert row["connections"] == {"accepted": 8995031, "dropped": 0, "active": 2, "idle": 29}
+    ((zone, facts),) = row["server_zones"]
+    assert zone == "hg.nginx.org" and facts["responses"]["successful"] == 179026
+    ((upstream, backend),) = row["upstreams"]
+    assert upstream == "trac-backend" and backend["peers"][0]["backup"] is False
+    ((_, postgres),) = row["stream"]["upstreams"]
+    assert postgres["peers"][0]["health_checks"]["unhealthy"] == 1 and row["stream"]["server_zones"] == []
+    assert set(lake.failures("nginx_status-failed/format-conversion-failed/*")) >= {as_text, text[:-1]}
+
+
+#: What is not converted passes as it is, whatever it is.
+RAW = (b'{"a":1}', b"ends in a line feed\n", b"\x00\xff no text", b"")
+AS_LINES = b'{"a":1}\nends in a line feed\n\x00\xff no text\n\n'
+
+
+def test_raw_gzip(run: Run) -> None:
+    (file,) = run("raw_gzip.yaml", "raw_gzip", good=RAW).files("raw_gzip/*/*/*/*/*.json.gz")
+    assert gzip.decompress(file.read_bytes()) == AS_LINES
+
+
+def test_raw_zstd(run: Run) -> None:
+    (file,) = run("raw_zstd.yaml", "raw_zstd", good=RAW).files("raw_zstd/*/*/*/*/*.zst")
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes()) == AS_LINES
+
+
+@pytest.mark.xdist_group("moto")
+def test_s3(run: Run, moto: str) -> None:
+    client, bucket = boto3.client("s3", endpoint_url=moto), f"example-{secrets.token_hex(4)}"
+    client.create_bucket(Bucket=bucket)
+    run("s3.yaml", "to_s3", good=RAW, BUCKET=bucket, STORAGE_CLASS="STANDARD_IA", AWS_ENDPOINT_URL_S3=moto)
+    (listed,) = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert listed["Key"].startswith("events/20") and listed["Key"].endswith(".gz")
+    found = client.get_object(Bucket=bucket, Key=listed["Key"])
+    assert gzip.decompress(found["Body"].read()) == AS_LINES
+    assert (found["ServerSideEncryption"], found["StorageClass"]) == ("AES256", "STANDARD_IA")
+
+
+def test_encrypted(run: Run, tmp_path: Path) -> None:
+    key_file = tmp_path / "master.key"
+    key_file.touch(0o600)
+    key_file.write_bytes(secrets.token_bytes(32))
+    (file,) = run("encrypted.yaml", "encrypted", good=RAW, KEY_FILE=str(key_file)).files("encrypted/*/*/*/*")
+    with pytest.raises(zstandard.ZstdError):
+        zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes())
+    printed = subprocess.run([COMMAND, "cat", "--key-file", key_file, file], capture_output=True, check=True)
+    assert printed.stdout == AS_LINES
