@@ -1,0 +1,1 @@
+"""What the product costs in CPU, beside the least that could do the same work."""
