@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full check format bench lock clean
+.PHONY: help setup demo test test-full check format bench proof lock clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,6 +37,12 @@ check: $(READY) ## format, lint, strict types, import floors
 format: $(READY) ## rewrite the sources in the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
+
+bench: $(READY) ## CPU seconds for each GB of records, stage by stage, beside its bare-kernel floor
+	$(BIN)/python -m benchmarks.main
+
+proof: $(READY) ## the main job on logs of yours: ACCESS_LOG=a.gz NGINX_STATUS=b.gz
+	$(BIN)/python proof/real_input.py --access-log "$(ACCESS_LOG)" --nginx-status "$(NGINX_STATUS)"
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock

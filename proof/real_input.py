@@ -63,14 +63,14 @@ class Report:
         self.differences = 0
 
     def title(self, text: str, *readers: str) -> None:
-        print(f"\n{text:46}" + "".join(f"{reader:>20}" for reader in readers), flush=True)
+        print(f"\n{text:56}" + "".join(f"{reader:>20}" for reader in readers), flush=True)
 
     def row(self, what: str, expected: object, *found: object) -> None:
         """Print one line; anything but the expected is a difference."""
         agrees = all(each == expected for each in found)
         self.differences += not agrees
         cells = "".join(f"{_shown(each):>20}" for each in (expected, *found))
-        print(f"  {what:44}{cells}  {'ok' if agrees else 'DIFFERS'}", flush=True)
+        print(f"  {what:54}{cells}  {'ok' if agrees else 'DIFFERS'}", flush=True)
 
     def rows(self, what: str, expected: Mapping[Any, Any], *found: Mapping[Any, Any]) -> None:
         """Print a line for each key of any of them."""

@@ -21,7 +21,14 @@ from pydantic import Field
 
 from firehose.aws import AwsClients, is_aws
 from firehose.components import BuildContext, ByteSize, Config, ObjectSinkConfig
-from firehose.errors import AccessDeniedError, ConflictError, InvalidError, NotFoundError, UnavailableError
+from firehose.errors import (
+    AccessDeniedError,
+    ConflictError,
+    FirehoseError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
 from firehose.executors import Executor
 from firehose.protocols import Delivery, ObjectInfo, Receipt
 from firehose.sinks.body import Body, md5_of_parts
@@ -191,18 +198,24 @@ class S3Sink:
         size = self._config.part_bytes
         waiting = iter(enumerate(md5s))
 
+        failures: list[FirehoseError] = []
+
         async def send() -> None:
             for index, md5 in waiting:
-                with Body(delivery, index * size, size) as body:
-                    await upload.send(index + 1, body, md5=md5)
+                try:
+                    with Body(delivery, index * size, size) as body:
+                        await upload.send(index + 1, body, md5=md5)
+                except FirehoseError as error:
+                    failures.append(error)
+                # parts under way end before the upload is aborted: one that ends later may outlive it in the store
+                if failures:
+                    return
 
-        try:
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(min(PARTS_IN_FLIGHT, len(md5s))):
-                    lanes.create_task(send())
-        except ExceptionGroup as group:
-            first = group.exceptions[0]  # it ended the others
-            raise first from first.__cause__
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(min(PARTS_IN_FLIGHT, len(md5s))):
+                lanes.create_task(send())
+        if failures:
+            raise failures[0]
 
     def _probe_key(self) -> str:
         # beneath the prefix, where objects may be written; the dot hides it from readers of tables

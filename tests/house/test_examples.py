@@ -16,7 +16,10 @@ SCHEMA = ROOT / "docs" / "firehose.schema.json"
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
 
 #: What the examples that name variables without a default are loaded with.
-ENVIRONMENT: dict[str, dict[str, str]] = {}
+ENVIRONMENT: dict[str, dict[str, str]] = {
+    "s3.yaml": {"BUCKET": "example-bucket"},
+    "encrypted.yaml": {"KEY_FILE": __file__},
+}
 
 
 def test_there_are_examples() -> None:

@@ -178,7 +178,8 @@ async def test_bytes_damaged_on_their_way_are_refused_by_the_store(
         await sink.deliver(delivery)
     executor.close()
     assert refused.value.code == "S3.BadDigest"
-    assert "Contents" not in on_s3proxy.s3.list_objects_v2(Bucket=on_s3proxy.bucket)
+    listed = on_s3proxy.s3.list_objects_v2(Bucket=on_s3proxy.bucket).get("Contents", [])
+    assert delivery.key not in {found["Key"] for found in listed}, listed
     assert "Uploads" not in on_s3proxy.s3.list_multipart_uploads(Bucket=on_s3proxy.bucket)
 
 
