@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
 
 from firehose.aws import AwsClients
 from firehose.ciphers.client_side import ClientSideConfig
@@ -18,6 +21,7 @@ from firehose.delivery.sealer import ENCODING_METADATA
 from firehose.errors import InvalidError
 from firehose.executors import ThreadExecutor
 from firehose.filesystem import OsFileSystem
+from firehose.protocols import Cipher, ObjectInfo
 from firehose.sinks.file import HIDDEN, FileSinkConfig
 from firehose.sinks.s3 import S3SinkConfig
 from firehose.telemetry import Telemetry
@@ -25,13 +29,18 @@ from firehose.telemetry import Telemetry
 #: Which compression an object's Content-Encoding names.
 _COMPRESSIONS = {None: "none", "": "none", "gzip": "gzip", "zstd": "zstd"}
 
-
-def cat(url: str, *, key_file: Path | None, kms_key: str | None) -> None:
-    """Write the object's plain bytes to stdout. Errors: FirehoseError."""
-    asyncio.run(_cat(url, key_file, kms_key))
+#: What the name says of objects that are not as a sink made them: copies of its files.
+_ENDINGS = {".gz": "gzip", ".zst": "zstd"}
 
 
-async def _cat(url: str, key_file: Path | None, kms_key: str | None) -> None:
+def cat(urls: Sequence[str], *, key_file: Path | None, kms_key: str | None) -> None:
+    """Write the objects' plain bytes to stdout. Errors: FirehoseError."""
+    if key_file is not None and kms_key is not None:
+        raise InvalidError("--key-file and --kms-key exclude each other; the object's data key was wrapped with one")
+    asyncio.run(_cat(urls, key_file, kms_key))
+
+
+async def _cat(urls: Sequence[str], key_file: Path | None, kms_key: str | None) -> None:
     with tempfile.TemporaryDirectory(prefix="firehose-") as scratch:
         executor = ThreadExecutor(threads=2, name="cat")
         aws = AwsClients(None)
@@ -45,43 +54,73 @@ async def _cat(url: str, key_file: Path | None, kms_key: str | None) -> None:
             log=None,
         )
         context = BuildContext(environment, StreamIdentity(uid="", name=""), {}, {})
-        sink, key = _sink_of(url, context)
         try:
-            info = await sink.stat(key)
-            encoding = info.metadata.get(ENCODING_METADATA, info.content_encoding)
-            if encoding not in _COMPRESSIONS:
-                raise InvalidError(f"{url} has Content-Encoding {encoding!r}, which cat does not read")
-            compression = config_classes("compressors")[_COMPRESSIONS[encoding]]
-            async with open_object(
-                sink,
-                key,
-                cipher=_cipher(key_file, kms_key, context),
-                compressor=compression().build(context),
-                scratch=Path(scratch),
-                executor=executor,
-            ) as chunks:
-                async for chunk in chunks:
-                    sys.stdout.buffer.write(chunk)
+            cipher = _cipher(key_file, kms_key, context)
+            for url in urls:
+                await _print(url, cipher, context)
             sys.stdout.buffer.flush()
         finally:
-            await sink.close()
             await aws.close()
             executor.close()
 
 
-def _cipher(key_file: Path | None, kms_key: str | None, context: BuildContext) -> Any:
+async def _print(url: str, cipher: Cipher | None, context: BuildContext) -> None:
+    sink, key = _sink_of(url, context)
+    try:
+        info: ObjectInfo = await sink.stat(key)
+        if cipher is None and _is_encrypted(info.metadata):
+            raise InvalidError(f"{url} is encrypted; give --key-file or --kms-key")
+        compression = config_classes("compressors")[_compression_of(url, info)]
+        async with open_object(
+            sink,
+            key,
+            cipher=cipher,
+            compressor=compression().build(context),
+            scratch=context.environment.data_dir,
+            executor=context.environment.executor,
+        ) as chunks:
+            async for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+    finally:
+        await sink.close()
+
+
+def _is_encrypted(metadata: Mapping[str, str]) -> bool:
+    return "x-amz-c" in metadata or "x-amz-key-v2" in metadata
+
+
+def _compression_of(url: str, info: ObjectInfo) -> str:
+    encoding = info.metadata.get(ENCODING_METADATA, info.content_encoding)
+    if encoding is None and info.checksum is None:
+        return next((word for ending, word in _ENDINGS.items() if info.key.endswith(ending)), "none")
+    if encoding not in _COMPRESSIONS:
+        raise InvalidError(f"{url} has Content-Encoding {encoding!r}, which cat does not read")
+    return _COMPRESSIONS[encoding]
+
+
+def _cipher(key_file: Path | None, kms_key: str | None, context: BuildContext) -> Cipher | None:
     if key_file is None and kms_key is None:
         return None
     return ClientSideConfig(key_file=key_file, kms_key=kms_key).build(context)
 
 
 def _sink_of(url: str, context: BuildContext) -> tuple[Any, str]:
-    """Return the sink that holds the object, and its key there."""
-    parts = urlsplit(url)
-    if parts.scheme == "s3":
-        return S3SinkConfig(bucket=parts.netloc).build(context), parts.path.removeprefix("/")
-    if parts.scheme not in ("", "file"):
+    """Return the sink that holds the object, and its key there. Errors: InvalidError."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return _file(Path(url), context)
+    if scheme == "file":
+        return _file(Path(unquote(urlsplit(url).path)), context)
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not key:
         raise InvalidError(f"{url}: expected s3://BUCKET/KEY, file:///PATH or a path")
-    path = Path(parts.path).resolve()
+    try:
+        return S3SinkConfig(bucket=bucket).build(context), key
+    except ValidationError as error:
+        raise InvalidError(f"{url}: {bucket!r} is no bucket") from error
+
+
+def _file(path: Path, context: BuildContext) -> tuple[Any, str]:
+    path = path.resolve()
     root = next((each for each in path.parents if (each / HIDDEN).is_dir()), path.parent)
     return FileSinkConfig(path=root).build(context), str(path.relative_to(root))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
 
 import click
 
@@ -21,8 +21,16 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except FirehoseError as error:
-            click.echo(f"firehose: {error}", err=True)
-            sys.exit(1)
+            _end_with(str(error))
+        except BrokenPipeError:
+            raise  # whoever read our output has enough of it
+        except OSError as error:
+            _end_with(str(error))
+
+
+def _end_with(message: str) -> NoReturn:
+    click.echo(f"firehose: {message}", err=True)
+    sys.exit(1)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +45,9 @@ CONFIG = click.argument("config", nargs=-1, type=click.Path(path_type=Path, exis
 @main.command()
 @CONFIG
 @click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="The port to listen on; 0 takes a free one.  [default: 4573]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.  [default: 4573]"
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -78,6 +88,22 @@ def schema() -> None:
 
 
 @main.command()
+@click.argument("stream")
+@click.argument("file", type=click.File("rb"), default="-")
+@data_dir_option
+@json_option
+def put(stream: str, file: BinaryIO, data_dir: Path, as_json: bool) -> None:
+    """Send each line of FILE (default: stdin) to STREAM as a record; blank lines are left out."""
+    from firehose.cli.put import put as put_lines
+
+    accepted = put_lines(data_dir, stream, file)
+    if as_json:
+        output.show_json({"stream": stream, "accepted": accepted})
+    else:
+        click.echo(f"{stream}: {accepted:,} records accepted")
+
+
+@main.command()
 @click.argument("stream", required=False)
 @data_dir_option
 @json_option
@@ -90,7 +116,7 @@ def status(stream: str | None, data_dir: Path, as_json: bool) -> None:
     rows = [
         (
             each["name"],
-            each["state"],
+            each["state"] + (", paused" if each["paused"] and each["state"] != "paused" else ""),
             each["backlog_records"],
             format_bytes(each["backlog_bytes"]),
             "-" if each["freshness_ms"] is None else format_duration_ms(each["freshness_ms"]),
@@ -126,8 +152,15 @@ def _show_audit(streams: Sequence[dict[str, Any]]) -> None:
         for hour in [*each["hours"], {"hour_ms": None, **each["total"]}]:
             when = "total" if hour["hour_ms"] is None else output.moment(hour["hour_ms"])[:13] + "h"
             closes = "closes" if hour["difference"] == 0 else f"OFF BY {hour['difference']}"
-            rows.append((each["stream"], when, *(hour[term] for term in terms), closes))
+            rows.append((_account_name(each), when, *(hour[term] for term in terms), closes))
     output.show_table(("stream", "hour (UTC)", *terms, "account"), rows)
+
+
+def _account_name(account: dict[str, Any]) -> str:
+    """Return the stream's name; several that are no more may have had the same one."""
+    if account["kind"] == "defined":
+        return str(account["stream"])
+    return f"{account['stream']} ({account['kind']}, {account['uid'][:8]})"
 
 
 def _control(verb: str, text: str, done: str) -> None:
@@ -142,6 +175,14 @@ def _control(verb: str, text: str, done: str) -> None:
 _control("pause", "Stop delivering STREAM; producers may go on putting.", "paused")
 _control("resume", "Go on delivering STREAM.", "delivering")
 _control("flush", "Deliver what STREAM has buffered, now.", "flushed")
+
+
+def _end_with_problems(answer: dict[str, Any]) -> None:
+    """Say what could not be read, and end with 1 where there is such a thing."""
+    for each in answer["problems"]:
+        click.echo(f"firehose: stream {each['stream']!r}: {each['message']}", err=True)
+    if answer["problems"]:
+        sys.exit(1)
 
 
 @main.group()
@@ -160,6 +201,7 @@ def failed_ls(data_dir: Path, as_json: bool, all_: bool, **parameters: Any) -> N
     answer = call(data_dir, "failed_ls", given(**parameters, all=all_))
     if as_json:
         output.show_json(answer)
+        _end_with_problems(answer)
         return
     rows = [
         (
@@ -175,6 +217,7 @@ def failed_ls(data_dir: Path, as_json: bool, all_: bool, **parameters: Any) -> N
     output.show_table(("arrived (UTC)", "stream", "stage", "code", "message", "id"), rows)
     if answer["more"]:
         click.echo("... and more; raise --limit, or narrow the filter", err=True)
+    _end_with_problems(answer)
 
 
 @failed.command("show")
@@ -202,9 +245,11 @@ def failed_stats(data_dir: Path, as_json: bool, **parameters: Any) -> None:
     answer = call(data_dir, "failed_stats", given(**parameters))
     if as_json:
         output.show_json(answer)
+        _end_with_problems(answer)
         return
     heads = ("stream", "stage", "code", "records", "replayed", "open")
     output.show_table(heads, [tuple(each[head] for head in heads) for each in answer["reasons"]])
+    _end_with_problems(answer)
 
 
 @main.command()
@@ -220,19 +265,21 @@ def replay(data_dir: Path, as_json: bool, dry_run: bool, rate: int | None, **par
     answer = run_replay(data_dir, given(**parameters, dry_run=dry_run), rate=rate, is_quiet=as_json)
     if as_json:
         output.show_json(answer)
+        _end_with_problems(answer)
         return
     verb = "would be replayed" if dry_run else "replayed"
     click.echo(f"{answer['replayed']:,} records {verb}; {answer['replayed_before']:,} were replayed before")
+    _end_with_problems(answer)
 
 
 @main.command()
-@click.argument("url")
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @click.option(
-    "--key-file", type=click.Path(path_type=Path, exists=True), help="The key that the object was encrypted with."
+    "--key-file", type=click.Path(path_type=Path, exists=True), help="The key that the objects were encrypted with."
 )
-@click.option("--kms-key", help="The KMS key that the object's key was wrapped with.")
-def cat(url: str, key_file: Path | None, kms_key: str | None) -> None:
-    """Print the object at URL (s3://BUCKET/KEY, file:///PATH or a path), decrypted and decompressed."""
-    from firehose.cli.cat import cat as print_object
+@click.option("--kms-key", help="The KMS key that the objects' keys were wrapped with.")
+def cat(urls: tuple[str, ...], key_file: Path | None, kms_key: str | None) -> None:
+    """Print the objects at URL (s3://BUCKET/KEY, file:///PATH or a path), decrypted and decompressed."""
+    from firehose.cli.cat import cat as print_objects
 
-    print_object(url, key_file=key_file, kms_key=kms_key)
+    print_objects(urls, key_file=key_file, kms_key=kms_key)

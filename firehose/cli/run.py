@@ -7,6 +7,8 @@ import ipaddress
 import os
 import secrets
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,21 +18,30 @@ from aiohttp import web
 
 from firehose.api.gate import GATE
 from firehose.api.server import build_app, build_runner
+from firehose.cli.remembered import server_facts
 from firehose.cli.supervisor import notify
 from firehose.clock import SystemClock
 from firehose.config.loader import load
 from firehose.config.models import Configuration, ServerConfig
-from firehose.datadir import DataDirectory, RunningService
-from firehose.errors import ConfigError, UnavailableError
+from firehose.datadir import DataDirectory, InUseError, RunningService
+from firehose.errors import ConfigError, FirehoseError, UnavailableError
 from firehose.operations import bound_verbs
 from firehose.service import Service
-from firehose.service.events import ServiceStarted, ServiceStopped
+from firehose.service.events import ServiceStarted, ServiceStopped, StopForced
+from firehose.service.runner import first_of
 from firehose.telemetry import Telemetry, configure_logging
 
 #: Requests under way when the service is told to stop may take so long to end; probes are answered meanwhile.
 GRACE_MS = 2_000
 #: What is still not answered then is given up; its producer sends again.
 CUT_S = 0.5
+#: Workers told to stop may take so long; what they leave is found again at the next start.
+WORK_S = 1.0
+#: Whatever holds up the end, a hung disk or a thread, it is not waited for longer: supervisors kill after 5 s or more.
+LAST_S = 4.5
+
+#: How long the directory is waited for where a command has it.
+COMMANDS_S = 10.0
 
 
 class ServiceHealth:
@@ -49,16 +60,28 @@ class ServiceHealth:
 
 
 def run(paths: Sequence[Path], overrides: dict[str, Any]) -> None:
-    """Run until SIGTERM or SIGINT. Errors: FirehoseError, before anything is served."""
+    """Run until SIGTERM or SIGINT. Errors: FirehoseError."""
     configuration = _configuration(paths, overrides)
     server = configuration.server
     configure_logging(level=server.log_level, style=server.log_style)
     directory = DataDirectory(server.data_dir)
-    directory.take()
+    _take(directory)
     try:
         asyncio.run(_run(configuration, directory))
     finally:
         directory.release()
+
+
+def _take(directory: DataDirectory) -> None:
+    """Lock the directory; a command that has it for a moment is waited for, a service is not."""
+    until_s = time.monotonic() + COMMANDS_S
+    while True:
+        try:
+            return directory.take()
+        except InUseError:
+            if directory.running() is not None or time.monotonic() > until_s:
+                raise
+            time.sleep(0.05)
 
 
 def _configuration(paths: Sequence[Path], overrides: dict[str, Any]) -> Configuration:
@@ -78,21 +101,58 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class _Stop:
+    """Whether the service was told to stop, and by when it has to be gone."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask)
+
+    def _ask(self) -> None:
+        if not self._asked.is_set():
+            self._asked.set()
+            # a thread of its own: what holds up the end may be the event loop, or the interpreter waiting for threads
+            last = threading.Timer(LAST_S, self._leave)
+            last.daemon = True
+            last.start()
+
+    def _leave(self) -> None:
+        self._telemetry.emit(StopForced(round(LAST_S * 1_000)))
+        os._exit(0)
+
+    async def wait(self, working: asyncio.Task[None]) -> None:
+        """Return when told to stop. Errors: what ended the work before."""
+        asked = asyncio.create_task(self._asked.wait())
+        await asyncio.wait((working, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if working.done():
+            raise _reason(working)
+
+
 async def _run(configuration: Configuration, directory: DataDirectory) -> None:
-    clock, telemetry, health = SystemClock(), Telemetry(), ServiceHealth()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    clock, telemetry = SystemClock(), Telemetry()
+    stop = _Stop(telemetry)
     service = await Service.open(configuration, directory, clock, telemetry)
+    try:
+        directory.remember(server_facts(configuration.server))
+        begun_ms = await _serve(service, clock, telemetry, stop)
+    finally:
+        await service.close()
+    telemetry.emit(ServiceStopped(clock.monotonic_ms() - begun_ms))
+
+
+async def _serve(service: Service, clock: SystemClock, telemetry: Telemetry, stop: _Stop) -> int:
+    """Take records and deliver them until told to stop; return when that was. Errors: FirehoseError."""
+    server, directory, health = service.configuration.server, service.directory, ServiceHealth()
     token, started = secrets.token_urlsafe(32), asyncio.Event()
     app = build_app(
         service,
         clock=clock,
         telemetry=telemetry,
-        credentials={
-            each.access_key_id: each.secret_access_key.get_secret_value() for each in configuration.server.credentials
-        },
+        credentials={each.access_key_id: each.secret_access_key.get_secret_value() for each in server.credentials},
         admin=bound_verbs(service),
         admin_token=token,
         health=health,
@@ -101,29 +161,30 @@ async def _run(configuration: Configuration, directory: DataDirectory) -> None:
     runner = build_runner(app, grace_s=CUT_S)
     working = asyncio.create_task(service.run(started))
     try:
-        url = await _listen(runner, configuration.server)
+        url = await _listen(runner, server)
         directory.announce(RunningService(os.getpid(), url, token))
         await started.wait()
         health.not_ready = ""
         notify("READY=1")
         data_dir = str(directory.path.resolve())
         telemetry.emit(ServiceStarted(version("firehose"), data_dir, url, len(service.runners), "reference"))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        await stop.wait(working)
         begun_ms = clock.monotonic_ms()
         health.not_ready = "stopping"
         notify("STOPPING=1")
         await clock.wait(app[GATE].idle, GRACE_MS)
+        return begun_ms
     finally:
         await runner.cleanup()
-        if not working.done():
-            working.cancel()
-        await asyncio.wait([working])
-        await service.close()
-    if not working.cancelled():
-        working.result()
-    telemetry.emit(ServiceStopped(clock.monotonic_ms() - begun_ms))
+        working.cancel()
+        # who is not done by then waits for somebody who does not answer, and is cancelled again when the loop ends
+        await asyncio.wait([working], timeout=WORK_S)
+
+
+def _reason(working: asyncio.Task[None]) -> FirehoseError:
+    """Return why the work ended by itself."""
+    error = first_of(working.exception() or AssertionError("the work ended without a reason"))
+    return error if isinstance(error, FirehoseError) else FirehoseError(f"a bug: {type(error).__name__}: {error}")
 
 
 async def _listen(runner: web.AppRunner, server: ServerConfig) -> str:

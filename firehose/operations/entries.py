@@ -23,6 +23,9 @@ from firehose.service import Service
 from firehose.service.planning import build_outlets
 from firehose.service.runner import StreamRunner
 
+#: Later than any time. Units: Unix milliseconds.
+EVER = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -60,13 +63,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries are meant. Units: `since_ms` (included) and `until_ms` (not included) are times of arrival."""
+    """Which entries are meant.
+
+    Units: `since_ms` (included) and `until_ms` (not included) are times of arrival; `failed_by_ms` (included) is one of
+    failure.
+    """
 
     stage: str | None
     code: str | None
     key: str | None
     since_ms: int
     until_ms: int
+    failed_by_ms: int
 
     @classmethod
     def of(cls, parameters: dict[str, Any]) -> Filter:
@@ -74,8 +82,9 @@ class Filter:
         stage = parameters.get("stage")
         if stage is not None and stage not in set(Stage):
             raise InvalidError(f"no stage {stage!r}; stages: {', '.join(Stage)}")
-        since_ms, until_ms = number(parameters, "since_ms", 0), number(parameters, "until_ms", 2**62)
-        return cls(stage, parameters.get("code"), parameters.get("key"), since_ms, until_ms)
+        since_ms, until_ms = number(parameters, "since_ms", 0), number(parameters, "until_ms", EVER)
+        failed_by_ms = number(parameters, "failed_by_ms", EVER)
+        return cls(stage, parameters.get("code"), parameters.get("key"), since_ms, until_ms, failed_by_ms)
 
     def may_hold(self, manifest: Manifest) -> bool:
         """Return whether entries of this object may match, without reading it."""
@@ -85,8 +94,8 @@ class Filter:
 
     def matches(self, entry: Entry) -> bool:
         """Return whether the entry is meant."""
-        is_meant = self.stage in (None, entry.stage) and self.code in (None, entry.code)
-        return is_meant and self.since_ms <= entry.arrival_ms < self.until_ms
+        has_reason = self.stage in (None, entry.stage) and self.code in (None, entry.code)
+        return has_reason and entry.ended_ms <= self.failed_by_ms and self.since_ms <= entry.arrival_ms < self.until_ms
 
 
 class FailedReader:

@@ -57,10 +57,11 @@ async def replay(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
     """Move failed records that match the filter back into their streams.
 
     Returns how many were moved (`replayed`; with `dry_run` how many would be), how many were replayed before, how many
-    are `left` to look at, `done`, and the `problems` met: what cannot be read is left out.
+    are `left` to look at, whether that is all (`done`), the `problems` met (what cannot be read is left out), and when
+    it began (`at_ms`): with that as `failed_by_ms`, the next calls do not move again what was moved and failed again.
     Errors: ThrottledError where the log has no room; what was moved stays moved.
     """
-    wanted, moved = Filter.of(parameters), Moved()
+    wanted, moved, at_ms = Filter.of(parameters), Moved(), service.environment.clock.now_ms()
     limit = None if parameters.get("dry_run") else number(parameters, "limit", RECORDS_A_CALL)
     async with service.replays.turn:
         for runner in chosen(service, parameters):
@@ -72,7 +73,7 @@ async def replay(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
                     await _Replay(service, runner, reader, wanted, limit, moved).run()
                 finally:
                     await reader.close()
-    return asdict(moved) | {"done": moved.left == 0}
+    return asdict(moved) | {"done": moved.left == 0, "at_ms": at_ms}
 
 
 @dataclass(slots=True)

@@ -28,6 +28,14 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StopForced(Event):
+    """Something held up the end, like a disk that hangs; it was not waited for. What was acknowledged is durable."""
+
+    level: ClassVar[int] = logging.WARNING
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamDefined(Event):
     """A stream was made, changed or found again."""
 

@@ -135,7 +135,7 @@ class StreamRunner:
                 raise
             except* FirehoseError as group:
                 error = first_of(group)
-            except* Exception as group:  # noqa: BLE001 - told below; a bug of ours in one stream must not stop the others
+            except* Exception as group:  # noqa: BLE001 - told below; a bug in one stream must not stop the others
                 caught = first_of(group)
                 text = f"{type(caught).__name__}: {caught}"
                 self._shared.environment.telemetry.emit(UnexpectedError(f"stream {self.record.name}", text))

@@ -1,0 +1,92 @@
+"""`firehose put`: the lines of a file, each a record, in requests of a bounded size."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from firehose.cli.call import NotYetError, RemoteError, send
+from firehose.datadir import DataDirectory, RunningService
+from firehose.errors import FirehoseError, InvalidError, UnavailableError
+
+#: Bytes of one request: few enough that a refusal concerns few records, many enough for 100 MB a second.
+REQUEST_BYTES = 4 * 2**20
+
+#: The longest line that is read at all; the service says what a record may have.
+LINE_BYTES = 8 * 2**20
+
+#: How long a full or stopping service is asked again for the same records.
+PATIENCE_S = 60.0
+
+
+def put(data_dir: Path, stream: str, file: BinaryIO, *, told: Callable[[int], object] = lambda records: None) -> int:
+    """Send the lines of `file` and return how many were accepted. Errors: FirehoseError, with how many were."""
+    directory = DataDirectory(data_dir)
+    directory.require()
+    accepted = 0
+    for body in _bodies(file):
+        try:
+            accepted += _send(directory, stream, body)
+        except FirehoseError as error:
+            if not accepted:
+                raise
+            raise RemoteError(f"{error} (the first {accepted:,} records were accepted)", code=error.code) from error
+        told(accepted)
+    return accepted
+
+
+def _bodies(file: BinaryIO) -> Iterator[bytes]:
+    """Yield whole lines, together about REQUEST_BYTES. Errors: InvalidError."""
+    waiting: list[bytes] = []
+    size = number = 0
+    while line := file.readline(LINE_BYTES):
+        number += 1
+        if len(line) == LINE_BYTES:
+            raise InvalidError(f"line {number} is longer than {LINE_BYTES} bytes; nothing of it and after it was sent")
+        if not line.strip():
+            continue
+        waiting.append(line)
+        size += len(line)
+        if size >= REQUEST_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _send(directory: DataDirectory, stream: str, body: bytes) -> int:
+    """Return how many records of one request were accepted: all of them."""
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        running = directory.running()
+        if running is None:
+            raise UnavailableError(
+                f"no service runs on {directory.path}; records are taken by a running one only, start `firehose run`"
+            )
+        try:
+            return int(send(running, _request(running, stream, body))["accepted"])
+        except NotYetError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.5)  # it was told to slow down, and nothing was taken
+
+
+def _request(running: RunningService, stream: str, body: bytes) -> urllib.request.Request:
+    """Return the request, signed where the environment holds keys: a service with `credentials` asks for it."""
+    url = f"{running.url}/streams/{quote(stream, safe='')}/records"
+    headers = {"Content-Type": "application/x-ndjson"}
+    key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if key and secret:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        signed = AWSRequest("POST", url, headers=headers, data=body)
+        SigV4Auth(Credentials(key, secret), "firehose", "us-east-1").add_auth(signed)
+        headers = dict(signed.headers.items())
+    return urllib.request.Request(url, data=body, headers=headers)

@@ -1,0 +1,339 @@
+"""What every state store promises: all or nothing, durable, fenced, and the same story after it is opened again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firehose.clock import HOUR_MS
+from firehose.errors import FirehoseError, StaleEpochError
+from firehose.executors import InlineExecutor
+from firehose.protocols import (
+    AddToAccount,
+    BankSegment,
+    Change,
+    Done,
+    DropIntent,
+    FinishIntent,
+    FinishReplay,
+    ForgetShard,
+    Intent,
+    PutStream,
+    RemoveStream,
+    SaveDone,
+    SaveIntents,
+    SaveReplay,
+    StreamRecord,
+    Term,
+)
+from firehose.records import RowSet
+from firehose.stores.sqlite import SqliteStateStore
+
+HOUR = 1_767_225_600_000
+
+Open = Callable[[], Awaitable[SqliteStateStore]]
+
+
+@pytest.fixture(params=["sqlite"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Return what opens the state once more: another writer of the same state."""
+    assert request.param == "sqlite"
+    return lambda: SqliteStateStore.open(tmp_path / "state.db", InlineExecutor())
+
+
+@pytest.fixture
+async def store(open_store: Open) -> AsyncIterator[SqliteStateStore]:
+    found = await open_store()
+    yield found
+    await found.close()
+
+
+@asynccontextmanager
+async def opened(open_store: Open) -> AsyncIterator[SqliteStateStore]:
+    found = await open_store()
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+def stream(uid: str = "u1", name: str = "clicks") -> StreamRecord:
+    return StreamRecord(uid, name, "config", '{"config": {}}', 1, HOUR)
+
+
+def intent(key: str = "a/b", rows: RowSet | None = None, **changes: object) -> Intent:
+    found = Intent(
+        stream="u1",
+        outlet="destination",
+        key=key,
+        rows=rows or RowSet.of_range("s", 0, 9),
+        term=Term.DELIVERED,
+        settles=("destination",),
+        path="0.objects",
+        offset=7,
+        body_bytes=100,
+        checksum="c0ffee",
+        attempt=1,
+        created_ms=HOUR + 1,
+        oldest_ms=HOUR,
+        hours={HOUR: 4, HOUR + HOUR_MS: 6},
+        failures={"convert/DataFormatConversion.ParseError": 2},
+        facts={"records": 10, "url": "file:///out"},
+        content_type="text/plain",
+        content_encoding="gzip",
+        metadata={"firehose-rows": "1f"},
+    )
+    return replace(found, **changes)  # type: ignore[arg-type] # the fields of an intent
+
+
+async def account(store: SqliteStateStore) -> dict[tuple[str, str, int, Term], int]:
+    return {(row.stream, row.outlet, row.hour, row.term): row.rows for row in (await store.snapshot()).account}
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_found_again_as_it_was_put(store: SqliteStateStore, open_store: Open) -> None:
+    record = replace(stream(), origin="api", updated_ms=HOUR + 5, is_paused=True, is_orphaned=True, is_deleted=True)
+    await store.apply(PutStream(record), PutStream(stream("u2", "views")))
+    await store.apply(PutStream(replace(record, version=2, is_paused=False)))
+    async with opened(open_store) as again:
+        assert await again.streams() == [replace(record, version=2, is_paused=False), stream("u2", "views")]
+        assert await again.removed_streams() == {}
+
+
+async def test_a_removed_stream_leaves_its_account_and_manifests_and_its_name(store: SqliteStateStore) -> None:
+    sent, open_ = intent("sent"), intent("open", RowSet.of_range("s", 10, 19))
+    await store.apply(PutStream(stream()), PutStream(stream("u2", "clicks")))
+    await store.apply(
+        SaveIntents((sent, open_)),
+        FinishIntent(sent, HOUR),
+        SaveDone("u1", "s", "destination", 9, {1: RowSet.of_range("s", 70_000, 70_001).to_bytes()}),
+        SaveReplay("u1", "t", RowSet.of_range("s", 0, 1), {HOUR: 2}),
+        AddToAccount("u1", "destination", Term.DELIVERED, {HOUR: 10}),
+        SaveDone("u2", "s", "destination", 3, {}),
+    )
+    await store.apply(AddToAccount("u1", "destination", Term.DISCARDED, {HOUR: 10}), RemoveStream("u1"))
+    assert await store.streams() == [stream("u2", "clicks")]
+    assert await store.removed_streams() == {"u1": "clicks"}
+    found = await store.load("u1")
+    assert (found.done, found.intents) == ((), ())
+    assert await store.replays("u1") == (RowSet(), [])
+    assert [each.intent for each in await store.manifests("u1", "destination")] == [sent]
+    assert (await account(store))["u1", "destination", HOUR, Term.DISCARDED] == 10
+    assert (await store.load("u2")).done == (Done("s", "destination", 3, RowSet()),)
+
+
+async def test_removing_a_stream_twice_or_one_that_never_was_changes_nothing(store: SqliteStateStore) -> None:
+    await store.apply(PutStream(stream()))
+    await store.apply(RemoveStream("u1"))
+    await store.apply(RemoveStream("u1"), RemoveStream("never"))
+    assert await store.removed_streams() == {"u1": "clicks"}
+
+
+# --- intents and manifests -------------------------------------------------------------------------------------------
+
+
+async def test_an_intent_comes_back_whole_and_in_order(store: SqliteStateStore, open_store: Open) -> None:
+    rows = RowSet.of_whole("s", [3, 5, 2**40])
+    rows.add("t", np.array([1, 1]), np.array([0, 7]))
+    intents = (intent("b", rows), intent("a", outlet="failed", term=Term.FAILED, content_encoding=None))
+    await store.apply(SaveIntents(intents))
+    async with opened(open_store) as again:
+        assert (await again.load("u1")).intents == intents
+        assert (await again.load("u2")).intents == ()
+
+
+async def test_an_intent_is_replaced_by_its_next_attempt(store: SqliteStateStore) -> None:
+    await store.apply(SaveIntents((intent(),)))
+    second = intent(rows=RowSet.of_range("s", 0, 4), attempt=2, path="1.objects")
+    await store.apply(SaveIntents((second,)))
+    assert (await store.load("u1")).intents == (second,)
+
+
+async def test_a_finished_intent_is_a_manifest_and_no_intent_any_more(store: SqliteStateStore) -> None:
+    await store.apply(SaveIntents((intent(),)))
+    await store.apply(FinishIntent(intent(), HOUR + 77))
+    assert (await store.load("u1")).intents == ()
+    (manifest,) = await store.manifests("u1", "destination")
+    assert (manifest.intent, manifest.finished_ms) == (intent(), HOUR + 77)
+    assert await store.manifests("u1", "failed") == await store.manifests("u2", "destination") == []
+
+
+async def test_a_dropped_intent_is_gone_but_a_manifest_cannot_be_dropped(store: SqliteStateStore) -> None:
+    await store.apply(SaveIntents((intent("a"), intent("b"))))
+    await store.apply(DropIntent(intent("a")), FinishIntent(intent("b"), HOUR))
+    await store.apply(DropIntent(intent("b")))
+    assert (await store.load("u1")).intents == ()
+    assert [each.intent.key for each in await store.manifests("u1", "destination")] == ["b"]
+
+
+async def test_manifests_come_oldest_first_and_from_a_time_on(store: SqliteStateStore) -> None:
+    hours = {"c": HOUR + 2 * HOUR_MS, "a": HOUR, "b": HOUR + HOUR_MS}
+    for key, hour in hours.items():
+        await store.apply(SaveIntents((intent(key, hours={hour: 1}),)), FinishIntent(intent(key), 1))
+    assert [each.intent.key for each in await store.manifests("u1", "destination")] == ["a", "b", "c"]
+    late = await store.manifests("u1", "destination", since_ms=HOUR + HOUR_MS + 1)
+    assert [each.intent.key for each in late] == ["b", "c"], "an hour is left out once all of it is too old"
+
+
+# --- done rows -------------------------------------------------------------------------------------------------------
+
+
+async def test_done_rows_are_kept_in_chunks(store: SqliteStateStore, open_store: Open) -> None:
+    first, second = RowSet.of_range("s", 20, 29), RowSet.of_whole("s", [70_000, 2**33])
+    await store.apply(SaveDone("u1", "s", "destination", 9, {0: first.to_bytes(), 1: second.to_bytes()}))
+    assert (await store.load("u1")).done == (Done("s", "destination", 9, first | second),)
+    await store.apply(SaveDone("u1", "s", "destination", 29, {0: None}))
+    async with opened(open_store) as again:
+        assert (await again.load("u1")).done == (Done("s", "destination", 29, second),)
+        assert (await again.snapshot()).done == {"u1": (Done("s", "destination", 29, second),)}
+
+
+async def test_shards_and_outlets_do_not_mix(store: SqliteStateStore) -> None:
+    for shard, outlet, position in (("s", "destination", 1), ("s", "backup", 2), ("t", "destination", 3)):
+        await store.apply(SaveDone("u1", shard, outlet, position, {0: RowSet.of_whole(shard, [9]).to_bytes()}))
+    await store.apply(ForgetShard("u1", "s"))
+    assert (await store.load("u1")).done == (Done("t", "destination", 3, RowSet.of_whole("t", [9])),)
+
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+
+async def test_accounts_add_up_by_stream_outlet_hour_and_term(store: SqliteStateStore) -> None:
+    await store.apply(
+        AddToAccount("u1", "destination", Term.FAILED, {HOUR: 5, HOUR + HOUR_MS: 1}),
+        AddToAccount("u1", "destination", Term.FAILED, {HOUR: -2}),
+        AddToAccount("u1", "backup", Term.FAILED, {HOUR: 7}),
+        AddToAccount("u2", "destination", Term.DELIVERED, {HOUR: 9}),
+        AddToAccount("u2", "destination", Term.EXPIRED, {HOUR: 1}),
+        AddToAccount("u2", "destination", Term.EXPIRED, {HOUR: -1}),
+    )
+    assert await account(store) == {
+        ("u1", "destination", HOUR, Term.FAILED): 3,
+        ("u1", "destination", HOUR + HOUR_MS, Term.FAILED): 1,
+        ("u1", "backup", HOUR, Term.FAILED): 7,
+        ("u2", "destination", HOUR, Term.DELIVERED): 9,
+    }
+
+
+async def test_a_segment_is_banked_once_whoever_says_so(store: SqliteStateStore, open_store: Open) -> None:
+    accepted = {"u1": {HOUR: 3}, "u2": {HOUR: 4}}
+    await store.apply(BankSegment("seg-1", accepted))
+    await store.apply(BankSegment("seg-1", accepted), BankSegment("seg-2", {"u1": {HOUR: 10}}))
+    async with opened(open_store) as again:
+        await again.apply(BankSegment("seg-2", {"u1": {HOUR: 10}}))
+        assert await again.banked_segments() == {"seg-1", "seg-2"}
+        assert await account(again) == {("u1", "", HOUR, Term.ACCEPTED): 13, ("u2", "", HOUR, Term.ACCEPTED): 4}
+
+
+# --- replays ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_replay_is_unknown_until_its_end_is_known(store: SqliteStateStore, open_store: Open) -> None:
+    rows = [RowSet.of_whole("s", [number]) for number in range(3)]
+    plans = [SaveReplay("u1", f"t{number}", each, {HOUR: 1}) for number, each in enumerate(rows)]
+    await store.apply(*plans)
+    assert await store.replays("u1") == (RowSet(), plans)
+    await store.apply(FinishReplay("u1", "t0", entered=True), FinishReplay("u1", "t1", entered=False))
+    async with opened(open_store) as again:
+        assert await again.replays("u1") == (rows[0], [plans[2]])
+        assert await again.replays("u2") == (RowSet(), [])
+
+
+async def test_the_end_of_a_replay_does_not_change_any_more(store: SqliteStateStore) -> None:
+    plan = SaveReplay("u1", "t", RowSet.of_whole("s", [1]), {HOUR: 1})
+    await store.apply(plan, FinishReplay("u1", "t", entered=True))
+    await store.apply(FinishReplay("u1", "t", entered=False))
+    assert await store.replays("u1") == (plan.rows, [])
+
+
+async def test_replays_add_up(store: SqliteStateStore) -> None:
+    for number in range(5):
+        rows = RowSet.of_whole("s", range(number * 10, number * 10 + 10))
+        await store.apply(SaveReplay("u1", f"t{number}", rows, {}), FinishReplay("u1", f"t{number}", entered=True))
+    finished, unknown = await store.replays("u1")
+    assert (finished, unknown) == (RowSet.of_range("s", 0, 49), [])
+
+
+# --- all or nothing --------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_that_fails_takes_the_others_with_it(store: SqliteStateStore, open_store: Open) -> None:
+    twice = SaveReplay("u1", "t", RowSet.of_whole("s", [1]), {HOUR: 1})
+    await store.apply(PutStream(stream()), twice)
+    before = await everything(store)
+    some: list[Change] = [
+        PutStream(stream("u2", "views")),
+        RemoveStream("u1"),
+        SaveIntents((intent(),)),
+        SaveDone("u1", "s", "destination", 9, {0: RowSet.of_whole("s", [12]).to_bytes()}),
+        AddToAccount("u1", "destination", Term.DELIVERED, {HOUR: 10}),
+        BankSegment("seg-1", {"u1": {HOUR: 10}}),
+    ]
+    with pytest.raises(FirehoseError):
+        await store.apply(*some, SaveReplay("u3", "t", twice.rows, {}), SaveReplay("u3", "t", twice.rows, {}), *some)
+    assert await everything(store) == before
+    await store.apply(*some)
+    async with opened(open_store) as again:
+        assert await everything(again) != before, "the store goes on after a change that failed"
+
+
+async def everything(store: SqliteStateStore) -> tuple[object, ...]:
+    """Return all that can be asked."""
+    uids = ("u1", "u2", "u3")
+    return (
+        await store.streams(),
+        await store.removed_streams(),
+        [await store.load(uid) for uid in uids],
+        [await store.replays(uid) for uid in uids],
+        await account(store),
+        await store.banked_segments(),
+    )
+
+
+async def test_no_changes_are_no_change(store: SqliteStateStore) -> None:
+    await store.apply()
+    assert await store.streams() == []
+
+
+# --- fencing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_writer_that_was_replaced_writes_nothing_more(store: SqliteStateStore, open_store: Open) -> None:
+    await store.apply(PutStream(stream()))
+    async with opened(open_store) as successor:
+        with pytest.raises(StaleEpochError):
+            await store.apply(PutStream(stream("u2", "views")))
+        with pytest.raises(StaleEpochError):
+            await store.apply()
+        await successor.apply(PutStream(stream("u3", "logs")))
+        assert [each.uid for each in await store.streams()] == ["u1", "u3"], "reading is still allowed"
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+async def test_sets_of_many_rows_stay_small_and_exact(store: SqliteStateStore) -> None:
+    runs = RowSet.of_range("s", 0, 9_999_999)
+    odd = RowSet.of_whole("s", range(1, 200_000, 2))
+    await store.apply(SaveIntents((intent(rows=runs),)))
+    await store.apply(SaveDone("u1", "s", "destination", -1, {0: odd.to_bytes()}))
+    found = await store.load("u1")
+    assert found.intents[0].rows == runs
+    assert found.done[0].beyond == odd
+    assert len(runs.to_bytes()) < 10_000
+
+
+async def test_many_intents_in_one_transaction(store: SqliteStateStore) -> None:
+    intents = tuple(intent(f"key-{number:04}") for number in range(500))
+    await store.apply(SaveIntents(intents))
+    await store.apply(
+        *(FinishIntent(each, HOUR) for each in intents[:250]), *(DropIntent(each) for each in intents[400:])
+    )
+    assert [each.key for each in (await store.load("u1")).intents] == [each.key for each in intents[250:400]]
