@@ -51,8 +51,8 @@ def handler(event, context):
     answers = []
     for record in event["records"]:
         data = base64.b64decode(record["data"])
-        failed = b'"fails"' in data
-        answers.append({"recordId": record["recordId"], "result": "ProcessingFailed" if failed else "Ok", "data": record["data"]})
+        result = "ProcessingFailed" if b'"fails"' in data else "Ok"
+        answers.append({"recordId": record["recordId"], "result": result, "data": record["data"]})
     return {"records": answers}
 """
 
