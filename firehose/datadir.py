@@ -136,7 +136,7 @@ class DataDirectory:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 found = self._read(self._running)
-                return RunningService(**found) if found is not None else None
+                return _running_service(found, self._running) if found is not None else None
             finally:
                 os.close(descriptor)
         return None
@@ -179,3 +179,10 @@ class DataDirectory:
                 f"{f' ({error.filename})' if error.filename else ''}; "
                 "see to it that this user may write there, or choose another --data-dir"
             ) from error
+
+
+def _running_service(found: Any, path: Path) -> RunningService:
+    try:
+        return RunningService(**found)
+    except TypeError as error:
+        raise DataDirectoryError(f"{path} is not ours: {error}; remove it and start the service again") from error

@@ -51,6 +51,8 @@ class Assigned:
 
     shard: str
     created_ms: int = 0
+    #: True where the rows are replayed ones: they keep their time of arrival, and retention does not end them.
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,11 @@ class ServiceWorld:
                 task.cancel()
                 await asyncio.wait([task])
 
+    async def leap(self, duration_ms: int) -> None:
+        """Let time pass at once: whoever sleeps wakes up late, as on a machine that was suspended."""
+        self.clock._now_ms += duration_ms
+        await self.clock.advance(0)
+
     async def until(self, is_so: Callable[[], Any], what: str = "it") -> None:
         """Let time pass until `is_so` holds; its answer may be awaitable."""
         deadline = time.monotonic() + PATIENCE_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,6 +103,12 @@ class Buffer:
             taken.append(self._open.pop((cell.outlet, cell.group)))
         self.waiting_bytes[outlet] -= sum(cell.data_bytes for cell in taken)
         return taken
+
+    def put_back(self, cells: Sequence[Cell]) -> None:
+        """Take back cells that could not be sealed: they are due, and they may spill meanwhile."""
+        for cell in reversed(cells):
+            self._full[cell.outlet].insert(0, cell)
+            self.waiting_bytes[cell.outlet] += cell.data_bytes
 
     def close_all(self) -> None:
         """Make every cell due now: a flush."""

@@ -12,7 +12,7 @@ from firehose.delivery.backoff import Backoff
 from firehose.delivery.events import DeliveryFailed, ObjectDelivered
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import Outlet, StreamPlan
-from firehose.errors import FirehoseError, StaleEpochError
+from firehose.errors import FirehoseError, IntegrityError, StaleEpochError
 from firehose.protocols import Delivery, Intent, Receipt
 from firehose.telemetry import Emitter
 
@@ -66,8 +66,8 @@ class Courier:
             try:
                 async with self._places:
                     receipt = await self._outlet.sink.deliver(delivery)
-            except StaleEpochError:
-                raise
+            except (StaleEpochError, IntegrityError):
+                raise  # bytes damaged on this disk never heal: the worker starts again, and makes the object again
             except FirehoseError as error:
                 if is_expired(intent):
                     return None

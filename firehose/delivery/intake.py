@@ -48,6 +48,8 @@ class Intake:
         clock: Clock,
         telemetry: Emitter,
         on_turn: Callable[[], None],
+        *,
+        is_replay: bool,
     ) -> None:
         self.shard = shard
         self._plan = plan
@@ -58,6 +60,7 @@ class Intake:
         self._telemetry = telemetry
         self._window: deque[_InTransform] = deque()
         self._on_turn = on_turn
+        self._is_replay = is_replay
         self._is_caught_up = False
 
     @property
@@ -88,7 +91,7 @@ class Intake:
                 await may_read()
                 got = await self._read()
                 if isinstance(got, Batch):
-                    task = tasks.create_task(_awaited(transform(got)))
+                    task = tasks.create_task(_outcome(transform, got))
                     self._window.append(_InTransform(got, got.nbytes, task))
                 is_waiting = not isinstance(got, Batch)
                 while self._window and (is_waiting or len(self._window) >= WINDOW or self._window[0].outcome.done()):
@@ -140,7 +143,7 @@ class Intake:
 
     def _expire(self, batch: Batch) -> Batch:
         """Give up the rows that outlived the stream's retention, loudly."""
-        if self._plan.retention_ms is None or not len(batch):
+        if self._plan.retention_ms is None or self._is_replay or not len(batch):
             return batch
         is_expired = batch.arrival_ms < self._clock.now_ms() - self._plan.retention_ms
         if not bool(is_expired.any()):
@@ -160,5 +163,5 @@ def _at_most(hours: Mapping[int, int], limit: int) -> dict[int, int]:
     return {hour: count for hour, count in kept.items() if count}
 
 
-async def _awaited(outcome: Awaitable[Outcome]) -> Outcome:
-    return await outcome
+async def _outcome(transform: Callable[[Batch], Awaitable[Outcome]], batch: Batch) -> Outcome:
+    return await transform(batch)

@@ -7,11 +7,29 @@ speaks of after a crash is rubbish and goes at start.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
-from firehose.errors import IntegrityError
+from firehose.errors import IntegrityError, ThrottledError
 from firehose.filesystem import AppendFile, FileSystem
 from firehose.protocols import Intent
+from firehose.units import format_bytes
+
+#: Free disk that finished objects and spilled rows leave to the state, whose commits make space again. Half of what
+#: the log leaves, so that puts are throttled before deliveries are.
+RESERVE_BYTES = 32 * 2**20
+
+_NAME = re.compile(r"[0-9a-f]{16}\.objects")
+
+
+def require_room(files: FileSystem, folder: Path) -> None:
+    """Return if a file may be begun in `folder`. Errors: ThrottledError."""
+    if files.free_bytes(folder) < RESERVE_BYTES:
+        raise ThrottledError(f"{folder}: less than {format_bytes(RESERVE_BYTES)} free; free some disk space")
+
+
+def _number(name: str) -> str:
+    return name.partition(".")[0]
 
 
 class ObjectOutput:
@@ -69,10 +87,10 @@ class Outbox:
         """Keep what the intents speak of, remove the rest. Returns the intents whose bytes are here, and the others."""
         self._files.make_folder(self._folder)
         wanted = {intent.path for intent in intents}
-        for name in self._files.list(self._folder):
-            self._next = max(self._next, int(name.partition(".")[0], 16) + 1)
-            if name not in wanted:
-                self._files.remove(self._folder / name)
+        names = {name for name in self._files.list(self._folder) if _NAME.fullmatch(name)}  # others are not ours
+        self._next = max((int(_number(name), 16) + 1 for name in names | wanted), default=0)
+        for name in sorted(names - wanted):
+            self._files.remove(self._folder / name)
         here, gone = [], []
         for intent in intents:
             if self._is_whole(intent):
@@ -82,10 +100,14 @@ class Outbox:
                 gone.append(intent)
         return here, gone
 
-    def begin(self) -> OutboxFile:
-        """Begin a new file."""
-        path = self._folder / f"{self._next:016x}.objects"
+    def new_path(self) -> Path:
+        """Return where the next file goes: on the event loop, so that no two get the same name."""
         self._next += 1
+        return self._folder / f"{self._next - 1:016x}.objects"
+
+    def begin(self, path: Path) -> OutboxFile:
+        """Begin a new file. Errors: ThrottledError where the disk is nearly full."""
+        require_room(self._files, self._folder)
         return OutboxFile(path, self._files.append(path))
 
     def seal(self, file: OutboxFile) -> None:

@@ -112,7 +112,7 @@ class Sealer:
         `redo` names the intent whose object is made again, under its key, because its bytes are gone.
         Errors: those of the catalog, the key service, a converter process and the disk; then nothing is kept.
         """
-        file = await self._executor.run(self._outbox.begin)
+        file = await self._executor.run(partial(self._outbox.begin, self._outbox.new_path()))
         try:
             intents: list[Intent] = []
             failed: list[FailedRows] = []

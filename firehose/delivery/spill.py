@@ -27,7 +27,7 @@ class Spill:
     def clear(self) -> None:
         """Remove what an earlier process left."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.iterdir():
+        for path in self._folder.glob("*.rows"):
             path.unlink()
 
     async def out(self, cell: Cell) -> int:
@@ -36,12 +36,17 @@ class Spill:
         if not pieces:
             return 0
         freed = cell.held_bytes - CELL_OVERHEAD_BYTES
-        paths = []
-        for piece in pieces:
-            path = self._folder / f"{self._next:016x}.rows"
-            self._next += 1
-            await self._executor.run(partial(_write, path, piece))
-            paths.append(str(path))
+        paths: list[str] = []
+        try:
+            for piece in pieces:
+                path = self._folder / f"{self._next:016x}.rows"
+                self._next += 1
+                paths.append(str(path))
+                await self._executor.run(partial(_write, path, piece))
+        except BaseException:
+            for name in paths:
+                Path(name).unlink(missing_ok=True)
+            raise
         earlier = tuple(path for piece in cell.pieces if isinstance(piece, SpilledPieces) for path in piece.paths)
         later = cell.pieces[len(pieces) + (1 if earlier else 0) :]
         cell.pieces[:] = [SpilledPieces((*earlier, *paths)), *later]

@@ -34,12 +34,20 @@ class Steps:
                 result = await call()
             except StaleEpochError:
                 raise
-            except (FirehoseError, OSError) as caught:
-                error = caught if isinstance(caught, FirehoseError) else UnavailableError(str(caught))
-                wait_ms = backoff.after(error)
-                self.errors[name] = error
-                self._telemetry.emit(StepFailed(self._stream, name, error.code, str(error), wait_ms))
-                await self._clock.sleep_ms(wait_ms)
+            except (FirehoseError, OSError) as error:
+                await self._clock.sleep_ms(self.fail(name, error, backoff))
             else:
-                self.errors.pop(name, None)
+                self.succeed(name)
                 return result
+
+    def fail(self, name: str, caught: FirehoseError | OSError, backoff: Backoff) -> int:
+        """Tell that a step failed, and return how long to wait before it is tried again."""
+        error = caught if isinstance(caught, FirehoseError) else UnavailableError(str(caught))
+        wait_ms = backoff.after(error)
+        self.errors[name] = error
+        self._telemetry.emit(StepFailed(self._stream, name, error.code, str(error), wait_ms))
+        return wait_ms
+
+    def succeed(self, name: str) -> None:
+        """Tell that a step works."""
+        self.errors.pop(name, None)

@@ -20,6 +20,7 @@ from functools import partial
 from firehose.budget import BudgetShare
 from firehose.clock import HOUR_MS
 from firehose.components import Environment
+from firehose.delivery.backoff import Backoff
 from firehose.delivery.buffer import Buffer, Cell
 from firehose.delivery.courier import Courier
 from firehose.delivery.events import (
@@ -34,10 +35,10 @@ from firehose.delivery.ledger import Ledger
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import DESTINATION, FAILED, StreamPlan
 from firehose.delivery.redo import Redo
-from firehose.delivery.sealer import Sealer
+from firehose.delivery.sealer import Sealed, Sealer
 from firehose.delivery.spill import Spill
 from firehose.delivery.steps import Steps
-from firehose.errors import FirehoseError
+from firehose.errors import FirehoseError, StaleEpochError
 from firehose.protocols import (
     Assigned,
     DropIntent,
@@ -88,6 +89,7 @@ class StreamWorker:
         self._state = state
         self._budget = budget
         self._limits = limits
+        self._chance = chance
         self._steps = Steps(plan.identity.name, self._clock, self._telemetry, chance)
         folder = environment.data_dir / "streams" / plan.identity.uid
         self._outbox = Outbox(folder / "outbox", environment.files)
@@ -201,16 +203,24 @@ class StreamWorker:
             for intent in [each for each in gone if set(each.rows.shards()) <= set(self._shards)]:
                 gone.remove(intent)
                 tasks.create_task(self._redo(intent))
-            reading[event.shard] = tasks.create_task(self._read(self._shards[event.shard]))
+            reading[event.shard] = tasks.create_task(self._read(self._shards[event.shard], is_replay=event.is_replay))
 
-    async def _read(self, shard: Shard) -> None:
+    async def _read(self, shard: Shard, *, is_replay: bool) -> None:
         """Read a shard to its end, and let go of it when all of it is done.
 
         Its position stays in the state until the source has no such shard any more: a source that is opened again
         before it has reclaimed the shard would hand it out from its beginning.
         """
         intake = Intake(
-            shard, self.plan, self.ledger, self._recovered, self._budget, self._clock, self._telemetry, self._wake_all
+            shard,
+            self.plan,
+            self.ledger,
+            self._recovered,
+            self._budget,
+            self._clock,
+            self._telemetry,
+            self._wake_all,
+            is_replay=is_replay,
         )
         self._intakes[shard.name] = intake
         last = await intake.run(self._transform, self._absorb, self._room.wait)
@@ -272,21 +282,39 @@ class StreamWorker:
     # --- out ---------------------------------------------------------------------------------------------------------
 
     async def _outflow(self, outlet: str, tasks: asyncio.TaskGroup) -> None:
-        """Seal the outlet's cells as they come due."""
+        """Seal the outlet's cells as they come due; those that cannot be sealed wait in the buffer, and may spill."""
+        backoff, not_before_ms = Backoff(self._chance), 0
         while True:
             self._wake[outlet].clear()
             if outlet in self._wants_spill:
                 self._wants_spill.discard(outlet)
                 await self._spill_largest(outlet)
             now_ms, is_caught_up = self._clock.now_ms(), self.is_caught_up
-            cells: list[Cell] = []
-            if self._may_seal(outlet):
+            may_seal = self._may_seal(outlet)
+            if may_seal and now_ms >= not_before_ms:
                 cells = self.buffer.take_due(outlet, now_ms=now_ms, is_caught_up=is_caught_up, most=CELLS_A_FILE)
-            if cells:
-                await self._seal(outlet, cells, tasks)
-                continue
-            due_ms = self.buffer.next_due_ms(outlet, is_caught_up=is_caught_up) if self._may_seal(outlet) else None
-            await self._clock.wait(self._wake[outlet], None if due_ms is None else max(0, due_ms - now_ms))
+                if cells:
+                    wait_ms = await self._try_to_seal(outlet, cells, tasks, backoff)
+                    not_before_ms = self._clock.now_ms() + wait_ms
+                    continue
+            due_ms = self.buffer.next_due_ms(outlet, is_caught_up=is_caught_up) if may_seal else None
+            idle_ms = None if due_ms is None else max(0, max(due_ms, not_before_ms) - now_ms)
+            await self._clock.wait(self._wake[outlet], idle_ms)
+
+    async def _try_to_seal(self, outlet: str, cells: Sequence[Cell], tasks: asyncio.TaskGroup, backoff: Backoff) -> int:
+        """Seal cells; where that fails as a whole, put them back and return how long to wait."""
+        name = f"seal {outlet}"
+        try:
+            sealed = await self._sealer.seal(cells)
+        except StaleEpochError:
+            raise
+        except (FirehoseError, OSError) as error:
+            self.buffer.put_back(cells)
+            return self._steps.fail(name, error, backoff)
+        backoff.reset()
+        self._steps.succeed(name)
+        await self._send(outlet, cells, sealed, tasks)
+        return 0
 
     def _may_seal(self, outlet: str) -> bool:
         waiting = self._open[outlet].values()
@@ -296,8 +324,8 @@ class StreamWorker:
             has_room = len(waiting) < OPEN_OBJECTS
         return has_room and not self._is_paused
 
-    async def _seal(self, outlet: str, cells: Sequence[Cell], tasks: asyncio.TaskGroup) -> None:
-        sealed = await self._steps.run(f"seal {outlet}", lambda: self._sealer.seal(cells))
+    async def _send(self, outlet: str, cells: Sequence[Cell], sealed: Sealed, tasks: asyncio.TaskGroup) -> None:
+        """Save what was sealed and hand it to the couriers."""
         failed = [await self._with_originals(each) for each in sealed.failed]
         for intent in sealed.intents:
             self._outbox.keep(intent)
@@ -338,7 +366,9 @@ class StreamWorker:
         """True where retention gives the object up. Failed records are never given up: their outbox has a quota."""
         if self.plan.retention_ms is None or intent.outlet == FAILED:
             return False
-        return max(intent.hours) + HOUR_MS < self._clock.now_ms() - self.plan.retention_ms
+        # from when the object was made: replayed rows keep their arrival, and are given as long as fresh ones
+        since_ms = max(intent.created_ms, max(intent.hours) + HOUR_MS)
+        return since_ms < self._clock.now_ms() - self.plan.retention_ms
 
     async def _redo(self, intent: Intent) -> None:
         """Make an object again whose bytes are gone."""

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from firehose.clock import HOUR_MS
 from firehose.components import BuildContext, ByteSize, ComponentConfig
 from firehose.log import IngestLog, LogShard
+from firehose.log.backlog import split_shard
 from firehose.protocols import Assigned, Lag, Revoked
 from firehose.units import parse_duration_ms
 
@@ -60,14 +61,15 @@ class DirectPutSource:
         put, replay = self._log.shard("put"), self._log.shard("replay")
         for shard in self._log.shards(self._stream):
             if shard not in (put, replay) and self._log.is_pending(self._stream, shard):
-                yield Assigned(shard, self._log.created_ms(self._stream, shard))
+                is_replay = split_shard(shard)[1] == "replay"
+                yield Assigned(shard, self._log.created_ms(self._stream, shard), is_replay)
         yield Assigned(put, self._log.opened_ms)
         is_replaying = False
         with self._log.listening(self._stream, "replay") as self._rung:
             while not self._is_closed and not self._log.is_closed:
                 if not is_replaying and self._log.is_pending(self._stream, replay):
                     is_replaying = True
-                    yield Assigned(replay, self._log.opened_ms)
+                    yield Assigned(replay, self._log.opened_ms, is_replay=True)
                 await self._rung.wait()
                 self._rung.clear()
 

@@ -18,6 +18,8 @@ class MemorySource:
         self._ended: set[str] = set()
         self.released: dict[str, int] = {}
         self.reclaimed: list[tuple[str, list[Batch]]] = []
+        #: The shards that hold replayed rows.
+        self.replays: set[str] = set()
         self.changed = asyncio.Event()
 
     def put(self, shard: str, records: Sequence[bytes], *, arrival_ms: int) -> Batch:
@@ -62,7 +64,7 @@ class MemorySource:
             changed = self.changed
             for shard in sorted(set(self._batches) - known):
                 known.add(shard)
-                yield Assigned(shard)
+                yield Assigned(shard, is_replay=shard in self.replays)
             await changed.wait()
 
     async def shards(self) -> list[str]:

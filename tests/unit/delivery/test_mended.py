@@ -1,0 +1,108 @@
+"""What once broke, and must not break again."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from firehose.budget import ByteBudget
+from firehose.delivery.buffer import Cell, Hints
+from firehose.delivery.outbox import Outbox
+from firehose.delivery.spill import Spill
+from firehose.errors import IntegrityError, UnavailableError
+from firehose.executors import InlineExecutor
+from firehose.filesystem import OsFileSystem
+from firehose.sinks.body import verified_chunks
+from firehose.testing import MemorySource
+from tests.world import Lines, World
+
+
+async def test_replayed_records_are_delivered_however_old_they_are(world: World) -> None:
+    world.retention_ms = 3_600_000
+    world.source.replays.add("replay")
+    world.source.put("replay", [b"old"], arrival_ms=world.clock.now_ms() - 86_400_000)
+    async with world.worker():
+        await world.clock.advance(61_000)
+        assert await world.account() == {"delivered": 1}
+
+
+async def test_a_stream_that_cannot_be_sealed_gives_its_memory_to_others(world: World) -> None:
+    class Broken(Lines):
+        def open(self, out: object, schema: object) -> Lines:
+            raise UnavailableError("no catalog")
+
+    world.hints = Hints(max_bytes=1_000_000, max_age_ms=60_000)
+    world.budget = ByteBudget(6 * 2**20)
+    plan = dataclasses.replace(world.plan(), encoder=Broken())
+    world.plan = lambda: plan  # type: ignore[method-assign]
+    async with world.worker() as worker:
+        world.source.put("s", [b"x" * 100_000 for _ in range(30)], arrival_ms=world.clock.now_ms())
+        await world.clock.advance(10_000)
+        other = asyncio.create_task(world.budget.take(4 * 2**20))
+        for _ in range(20):
+            worker.ask_to_spill()
+            await world.clock.advance(30_000)
+        assert other.done(), f"{world.budget.used_bytes} bytes are held for ever"
+        world.budget.give(4 * 2**20)
+
+
+async def test_an_object_damaged_in_the_outbox_ends_the_worker_and_is_made_again_by_the_next(world: World) -> None:
+    is_down = True
+
+    def fault(step: str, delivery: object) -> Exception | None:
+        if step == "before" and is_down:
+            return UnavailableError("down")
+        if step == "before":
+            list(verified_chunks(delivery))  # type: ignore[arg-type]
+        return None
+
+    world.sink.fault = fault
+    with pytest.raises(ExceptionGroup) as ended:
+        async with world.worker():
+            world.source.put("s", [b"a", b"b"], arrival_ms=world.clock.now_ms())
+            await world.clock.advance(61_000)
+            (path,) = (world.folder / "streams/u1/outbox").iterdir()
+            path.write_bytes(b"\0" + path.read_bytes()[1:])
+            is_down = False
+            await world.clock.advance(60_000)
+    assert ended.group_contains(IntegrityError)
+    async with world.worker():
+        await world.clock.advance(61_000)
+        assert await world.delivered() == [b"a", b"b"]
+
+
+class _FullAtTheSecond(InlineExecutor):
+    calls = 0
+
+    async def run(self, call):  # type: ignore[no-untyped-def]
+        self.calls += 1
+        found = call()  # what was written so far stays behind, as on a full disk
+        if self.calls == 2:
+            raise OSError(28, "No space left on device")
+        return found
+
+
+async def test_a_spill_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = MemorySource()
+    batch = source.put("s", [b"x" * 1_000] * 10, arrival_ms=0)
+    cell = Cell("destination", "", 0)
+    cell.add(batch.slice(0, 5))
+    cell.add(batch.slice(5, 5))
+    with pytest.raises(OSError, match="No space left"):
+        await Spill(tmp_path, _FullAtTheSecond()).out(cell)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".nfs000000001", "README", "lost+found"])
+def test_a_strange_name_in_the_outbox_does_not_stop_the_stream(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    assert Outbox(tmp_path, OsFileSystem()).recover(()) == ([], [])
+    assert (tmp_path / name).exists()
+
+
+def test_a_folder_among_the_spilled_rows_does_not_stop_the_stream(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    Spill(tmp_path, InlineExecutor()).clear()
