@@ -157,7 +157,7 @@ class Bench:
         )
         outbox = Outbox(self.folder / "outbox", files)
         outbox.recover(())
-        file = outbox.begin()
+        file = outbox.begin(outbox.new_path())
         output = file.new_object()
         writer = ParquetConfig(table="web.events", compression="zstd").encoder().open(output, self._table.schema)
         for batch in self._table.to_batches():

@@ -53,12 +53,16 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
 
 
 async def _progress(service: Service, runner: StreamRunner) -> Mapping[str, Progress]:
-    """Return what is done of each shard: as the worker knows it, or as it was saved."""
+    """Return what is done of each shard: as the worker knows it, else as it was saved.
+
+    The worker forgets a shard that is done to its end, but the log may still hold it beside another stream's rows.
+    """
+    saved = await service.state.load(runner.record.uid)
+    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
     if runner.worker is not None:
         ledger = runner.worker.ledger
-        return {shard: ledger.progress(DESTINATION, shard) for shard in ledger.shards()}
-    saved = await service.state.load(runner.record.uid)
-    return {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
+        progress |= {shard: ledger.progress(DESTINATION, shard) for shard in ledger.shards()}
+    return progress
 
 
 def _state(runner: StreamRunner) -> str:
