@@ -23,7 +23,7 @@ from firehose.service.runner import StreamRunner
 from firehose.testing import FakeClock, RecordingTelemetry
 
 #: How long a test waits for what the service does in real threads.
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 #: A function that fails what begins with `bad`, unless the file MARK says that it was repaired.
 FUNCTION = """
@@ -167,6 +167,12 @@ async def total(service: Service, name: str = "clicks") -> dict[str, int]:
 
 def runner_of(service: Service, name: str = "clicks") -> StreamRunner:
     return service.runners[name]
+
+
+def open_objects(service: Service, name: str = "clicks") -> int:
+    """Return how many finished objects are on their way; -1 where the stream does not work yet."""
+    worker = service.runners[name].worker
+    return worker.open_objects if worker is not None else -1
 
 
 def break_lake(world: ServiceWorld) -> Callable[[], None]:

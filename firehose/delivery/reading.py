@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
@@ -48,13 +48,11 @@ async def open_object(
     try:
         info = await reader.stat(key)
         async with reader.open(key) as chunks:
-            out = _FileOutput(sealed)
-            async for chunk in chunks:
-                await executor.run(partial(out.write, chunk))
-            out.close()
-        out = _FileOutput(plain)
-        await cipher.unwrap(sealed, info.metadata, out)
-        out.close()
+            with closing(_FileOutput(sealed)) as out:
+                async for chunk in chunks:
+                    await executor.run(partial(out.write, chunk))
+        with closing(_FileOutput(plain)) as out:
+            await cipher.unwrap(sealed, info.metadata, out)
         yield compressor.unwrap(_chunks(plain, executor))
     finally:
         sealed.unlink(missing_ok=True)

@@ -56,6 +56,11 @@ async def audit(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     async with service.books:  # nothing is banked, reclaimed, replayed or removed meanwhile: one moment for all
         await service.replays.settle_unknown()
         removed = await service.state.removed_streams()
+        # before the snapshot: an object that is delivered in between is done in it
+        sealed = {
+            runner.record.uid: (await service.state.load(runner.record.uid)).intents
+            for runner in list(service.runners.values())
+        }
         snapshot = await service.state.snapshot()
         unbanked = service.log.accepted_unbanked()
         accounts = _accounts(service, removed, {row.stream for row in snapshot.account} | unbanked.keys())
@@ -67,7 +72,7 @@ async def audit(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
         chosen = _chosen(list(accounts.values()), parameters)
         for account in chosen:
             done = [each for each in snapshot.done.get(account.uid, ()) if each.outlet == DESTINATION]
-            left = await count_backlog(service.log, account.uid, done, account.ends)
+            left = await count_backlog(service.log, account.uid, done, sealed.get(account.uid, ()), account.ends)
             account.add("pending", left.pending)
             account.add(Term.UNREADABLE, left.unreadable)
     streams = [account.show() for account in chosen]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from firehose.delivery.plan import DESTINATION
 from firehose.delivery.progress import Progress
 from firehose.operations.parameters import chosen
 from firehose.service import Service
@@ -30,7 +28,9 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
 
 async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
     uid, now_ms = runner.record.uid, service.environment.clock.now_ms()
-    progress = await _progress(service, runner)
+    # as it is saved: what is not waiting any more is found by every other command, and after a crash
+    saved = await service.state.load(uid)
+    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
     rows, data_bytes, oldest = 0, 0, None
     for shard in service.log.shards(uid):
         done = progress.get(shard) or Progress(shard)
@@ -50,19 +50,6 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
         "open_objects": worker.open_objects if worker else 0,
         "last_error": None if error is None else {"code": error.code, "message": str(error)},
     }
-
-
-async def _progress(service: Service, runner: StreamRunner) -> Mapping[str, Progress]:
-    """Return what is done of each shard: as the worker knows it, else as it was saved.
-
-    The worker forgets a shard that is done to its end, but the log may still hold it beside another stream's rows.
-    """
-    saved = await service.state.load(runner.record.uid)
-    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
-    if runner.worker is not None:
-        ledger = runner.worker.ledger
-        progress |= {shard: ledger.progress(DESTINATION, shard) for shard in ledger.shards()}
-    return progress
 
 
 def _state(runner: StreamRunner) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from firehose.delivery.progress import Progress
 from firehose.log import IngestLog
-from firehose.protocols import Done, Read
+from firehose.protocols import Done, Intent, Read
 from firehose.records import RowSet
 
 READ_BYTES = 4 * 2**20
@@ -27,16 +27,23 @@ def ends_of(log: IngestLog, stream: str) -> dict[str, int]:
     return {shard: log.last(stream, shard) for shard in log.shards(stream)}
 
 
-async def count_backlog(log: IngestLog, stream: str, done: Iterable[Done], ends: Mapping[str, int]) -> Backlog:
-    """Count what is not done up to `ends`. Errors: UnavailableError where the disk refuses to read."""
+async def count_backlog(
+    log: IngestLog, stream: str, done: Iterable[Done], sealed: Iterable[Intent], ends: Mapping[str, int]
+) -> Backlog:
+    """Count what is not done up to `ends`. Rows that are `sealed` lie in an object, too, so damage does not lose them.
+
+    Errors: UnavailableError where the disk refuses to read.
+    """
     progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in done}
-    found = Backlog()
+    found, kept = Backlog(), RowSet()
+    for intent in sealed:
+        kept = kept | intent.rows
     for name, last in ends.items():
-        await _count_shard(log, stream, progress.get(name) or Progress(name), last, found)
+        await _count_shard(log, stream, progress.get(name) or Progress(name), kept, last, found)
     return found
 
 
-async def _count_shard(log: IngestLog, stream: str, done: Progress, last: int, found: Backlog) -> None:
+async def _count_shard(log: IngestLog, stream: str, done: Progress, kept: RowSet, last: int, found: Backlog) -> None:
     at = done.position
     if at >= last:
         return
@@ -50,8 +57,10 @@ async def _count_shard(log: IngestLog, stream: str, done: Progress, last: int, f
         found.pending.update(rest.hours())
         if got.unreadable:
             span = RowSet.of_range(got.span.shard, got.span.first, min(at, last))
-            lost = span - got.batch.row_set() - done.beyond()
-            found.unreadable.update(dict(_at_most(got.unreadable, len(lost))))
+            absent = span - got.batch.row_set() - done.beyond()
+            lost = Counter(dict(_at_most(got.unreadable, len(absent - kept))))
+            found.unreadable.update(lost)
+            found.pending.update(Counter(dict(_at_most(got.unreadable, len(absent)))) - lost)
     await shard.close()
 
 

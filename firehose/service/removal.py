@@ -24,7 +24,7 @@ async def discard(
 ) -> int:
     """Forget a stream that neither works nor takes puts, counting what it still held as discarded. Returns how much."""
     saved = await state.load(uid)
-    left = await count_backlog(log, uid, saved.done, ends_of(log, uid))
+    left = await count_backlog(log, uid, saved.done, saved.intents, ends_of(log, uid))
     terms = ((Term.DISCARDED, left.pending), (Term.UNREADABLE, left.unreadable))
     await state.apply(*(AddToAccount(uid, DESTINATION, term, hours) for term, hours in terms), RemoveStream(uid))
     log.forget_stream(uid)

@@ -15,7 +15,7 @@ from firehose.protocols import PutStream, RemoveStream, StreamRecord
 from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved, WorkerFailed
 from firehose.service.runner import config_of, definition_of
 from firehose.service.service import MAX_STREAMS
-from tests.service_world import ServiceWorld, ask, break_lake, put, runner_of, total
+from tests.service_world import ServiceWorld, ask, break_lake, open_objects, put, runner_of, total
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
@@ -49,7 +49,7 @@ async def test_an_edited_stream_delivers_its_backlog_as_it_is_defined_now(world:
     repair = break_lake(world)
     async with world.running(clicks=world.config()) as service:
         await put(service, "clicks", b"before")
-        await world.until(lambda: runner_of(service).worker and runner_of(service).worker.open_objects == 1)
+        await world.until(lambda: open_objects(service) == 1)
         runner_of(service).worker.pause(True)
         await put(service, "clicks", b"waiting")
     repair()
@@ -224,7 +224,7 @@ async def test_a_deleted_stream_is_counted_to_the_last_row(world: ServiceWorld) 
         await world.delivered(service)
         repair = break_lake(world)
         await put(service, "clicks", b"three")
-        await world.until(lambda: runner_of(service).worker.open_objects)
+        await world.until(lambda: open_objects(service) == 1)
         await put(service, "clicks", b"four", b"five")
         uid = runner_of(service).record.uid
         await service.delete_stream("clicks")
@@ -389,7 +389,7 @@ async def test_rows_of_a_stream_that_the_state_does_not_know_are_kept_and_told(w
 async def test_a_worker_that_cannot_be_built_says_why_and_does_not_stop_the_others(world: ServiceWorld) -> None:
     key = world.folder / "key"
     key.touch(0o600)
-    key.write_bytes(b"k" * 32)
+    key.write_bytes(bytes(range(200, 232)))
     encrypted = world.config(encryption={"type": "client_side", "key_file": str(key)})
     key.write_bytes(b"too short")
     async with world.running(clicks=encrypted, visits=world.config("visits")) as service:
@@ -400,6 +400,6 @@ async def test_a_worker_that_cannot_be_built_says_why_and_does_not_stop_the_othe
         assert status["streams"][0]["state"] == "failing"
         assert "key" in status["streams"][0]["last_error"]["message"]
         assert world.telemetry.of(WorkerFailed)
-        key.write_bytes(b"k" * 32)
+        key.write_bytes(bytes(range(200, 232)))
         await world.delivered(service, "clicks")
         assert (await ask(service, "status", stream="clicks"))["streams"][0]["last_error"] is None
