@@ -67,16 +67,16 @@ def test_control_messages_are_dropped(logs: Any, run: Any) -> None:
         envelope("followed by") + b"more",
         envelope("twice") * 2,
         envelope("other", kind="SOMETHING_ELSE"),
-        gzip.compress(b"not json"),
-        gzip.compress(b"\xff\xfe\xfd"),
-        gzip.compress(b"[]"),
-        gzip.compress(b"{}"),
-        gzip.compress(b'{"messageType":"DATA_MESSAGE"}'),
-        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":{}}'),
-        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":["text"]}'),
-        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"id":"1"}]}'),
-        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"message":5}]}'),
-        gzip.compress(b'{"messageType":["DATA_MESSAGE"]}'),
+        gzip.compress(b"not json", mtime=0),
+        gzip.compress(b"\xff\xfe\xfd", mtime=0),
+        gzip.compress(b"[]", mtime=0),
+        gzip.compress(b"{}", mtime=0),
+        gzip.compress(b'{"messageType":"DATA_MESSAGE"}', mtime=0),
+        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":{}}', mtime=0),
+        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":["text"]}', mtime=0),
+        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"id":"1"}]}', mtime=0),
+        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"message":5}]}', mtime=0),
+        gzip.compress(b'{"messageType":["DATA_MESSAGE"]}', mtime=0),
     ],
 )
 def test_anything_else_fails_alone(logs: Any, run: Any, body: bytes) -> None:
@@ -101,5 +101,7 @@ def test_an_answer_stays_below_lambdas_limit(logs: Any) -> None:
 
 
 def test_a_bomb_is_not_unpacked(logs: Any, run: Any) -> None:
-    bomb = gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"message":"' + b"0" * (65 * 2**20) + b'"}]}')
+    bomb = gzip.compress(
+        b'{"messageType":"DATA_MESSAGE","logEvents":[{"message":"' + b"0" * (65 * 2**20) + b'"}]}', mtime=0
+    )
     assert run(logs, bomb)[0][0] == "ProcessingFailed"
