@@ -111,16 +111,6 @@ async def test_a_flush_delivers_what_is_buffered_now(world: ServiceWorld) -> Non
         assert world.records() == {b"one": 1} and not world.records("visits")
 
 
-async def test_a_flush_delivers_what_was_accepted_before_it(world: ServiceWorld) -> None:
-    """Also what the worker has not read yet: for whoever puts and then flushes there is no difference."""
-    async with world.running(clicks=world.config(**SLOW)) as service:
-        await world.until(lambda: runner_of(service).worker)
-        for number in range(20):
-            await put(service, "clicks", b"%d" % number)
-            await ask(service, "flush", stream="clicks")
-            await world.until(lambda number=number: world.records().total() == number + 1)
-
-
 async def test_a_flush_without_a_worker_says_what_to_do(world: ServiceWorld) -> None:
     async with world.running(clicks=world.config(**SLOW)) as service:
         await put(service, "clicks", b"one")
