@@ -17,8 +17,9 @@ from firehose.telemetry import Emitter, UnexpectedError
 #: How often sealed segments are banked and space is reclaimed.
 HOUSEKEEPING_MS = 1_000
 
-#: How long a worker that was asked to spill is given before the next one is asked.
+#: How often, and how many times, it is looked whether a worker that was asked to spill has done so: a second in all.
 SPILL_MS = 20
+SPILL_LOOKS = 50
 
 
 async def bank(log: IngestLog, state: StateStore) -> None:
@@ -55,7 +56,10 @@ async def spill_when_asked(budget: ByteBudget, workers: Callable[[], Iterable[St
             if worker is None or sizes[worker] <= CELL_OVERHEAD_BYTES:
                 break
             worker.ask_to_spill()
-            await clock.sleep_ms(SPILL_MS)
+            for _ in range(SPILL_LOOKS):
+                await clock.sleep_ms(SPILL_MS)
+                if _largest_cell(worker) < sizes[worker]:
+                    break
 
 
 def _largest_cell(worker: StreamWorker) -> int:
