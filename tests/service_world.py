@@ -110,16 +110,16 @@ class ServiceWorld:
         self.clock._now_ms += duration_ms
         await self.clock.advance(0)
 
-    async def until(self, is_so: Callable[[], Any], what: str = "it") -> None:
+    async def until(self, is_so: Callable[[], Any], what: str = "it", *, patience_s: float = PATIENCE_S) -> None:
         """Let time pass until `is_so` holds; its answer may be awaitable."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while True:
             found = is_so()
             if asyncio.iscoroutine(found):
                 found = await found
             if found:
                 return
-            assert time.monotonic() < deadline, f"{what} did not happen in {PATIENCE_S} s: {self.telemetry.events[-5:]}"
+            assert time.monotonic() < deadline, f"{what} did not happen in {patience_s} s: {self.telemetry.events[-5:]}"
             await self.clock.advance(100)
             await asyncio.sleep(0.002)  # threads need real time
 

@@ -105,7 +105,7 @@ class FailedReader:
         self._service = service
         self._uid = runner.record.uid
         context = BuildContext(service.environment, runner.identity, service.configuration.functions, {})
-        self._destination, self._outlet = build_outlets(runner.config, context)
+        self._destination, self._outlet = build_outlets(runner.config, context, service.sinks)
         self._replayed = RowSet()
 
     async def manifests(self, wanted: Filter) -> list[Manifest]:

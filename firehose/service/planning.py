@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, StreamIdentity
@@ -15,6 +15,7 @@ from firehose.delivery.conversion import Conversion, Processes
 from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
 from firehose.encoders.records import RecordsEncoder
 from firehose.errors import InvalidError
+from firehose.executors import Executor
 from firehose.keys import Prefix
 from firehose.protocols import Catalog, Encoder, Stage
 
@@ -31,15 +32,21 @@ class Shared:
     """What the streams of one service share."""
 
     environment: Environment
+    #: Where sinks send what blocks.
+    sinks: Executor
     functions: Mapping[str, FunctionConfig]
     catalogs: Mapping[str, Catalog]
     converters: Processes
 
 
-def build_outlets(config: StreamConfig, context: BuildContext) -> tuple[Outlet, Outlet]:
-    """Return where a stream's objects go, and its failed records. Errors: InvalidError for what cannot be built."""
+def build_outlets(config: StreamConfig, context: BuildContext, sinks: Executor) -> tuple[Outlet, Outlet]:
+    """Return where a stream's objects go, and its failed records; sinks block in `sinks`.
+
+    Errors: InvalidError for what cannot be built, and those of the parts.
+    """
     encoder = _encoder(config)
-    sink = config.sink.build(context)
+    outside = replace(context, environment=replace(context.environment, executor=sinks))
+    sink = config.sink.build(outside)
     cipher = config.encryption.build(context) if config.encryption else None
     compressor = config.compression.build(context)
     failed_sink = config.failed.sink or config.sink
@@ -60,7 +67,7 @@ def build_outlets(config: StreamConfig, context: BuildContext) -> tuple[Outlet, 
     )
     failed = Outlet(
         name=FAILED,
-        sink=failed_sink.build(context) if config.failed.sink else sink,
+        sink=failed_sink.build(outside) if config.failed.sink else sink,
         prefix=failed_prefix,
         hints=_hints(config.failed.buffer or config.buffer, RAW_BYTES),
         compressor=NoneConfig(type="none").build(context),
@@ -74,7 +81,7 @@ def build_outlets(config: StreamConfig, context: BuildContext) -> tuple[Outlet, 
 def build_plan(config: StreamConfig, identity: StreamIdentity, version: int, shared: Shared) -> StreamPlan:
     """Return what a stream's worker is made of. Errors: those of its components, when they are built."""
     context = BuildContext(shared.environment, identity, shared.functions, shared.catalogs)
-    destination, failed = build_outlets(config, context)
+    destination, failed = build_outlets(config, context, shared.sinks)
     return StreamPlan(
         identity=identity,
         version=version,

@@ -11,12 +11,16 @@ from firehose.clock import Clock
 from firehose.components import Environment
 from firehose.config.models import ServerConfig
 from firehose.datadir import DataDirectory
-from firehose.executors import ThreadExecutor
+from firehose.executors import Executor, ThreadExecutor
 from firehose.filesystem import OsFileSystem
 from firehose.log import IngestLog
 from firehose.processes import ProcessPool
 from firehose.stores.sqlite import SqliteStateStore
 from firehose.telemetry import Emitter
+
+#: Threads for sinks, apart from all other work: a disk that hangs keeps each thread that waits for it, at most 4 of an
+#: outlet, and must not hold up other streams. They are started as they are needed.
+SINK_THREADS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class Resources:
 
     directory: DataDirectory
     environment: Environment
+    #: Where sinks send what blocks.
+    sinks: Executor
     log: IngestLog
     state: SqliteStateStore
     converters: ProcessPool
@@ -48,12 +54,15 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             stack.callback(executor.close)
             return executor
 
-        state = await SqliteStateStore.open(directory.state, threads(1, "state"))
+        # first in, last out: a thread that hangs must not keep log and state from closing
+        sinks, work = threads(SINK_THREADS, "sink"), threads(max(2, cores), "work")
+        disk, single = threads(2, "log"), threads(1, "state")
+        state = await SqliteStateStore.open(directory.state, single)
         stack.push_async_callback(state.close)
         log = await IngestLog.open(
             directory.log,
             files=files,
-            executor=threads(2, "log"),
+            executor=disk,
             clock=clock,
             telemetry=telemetry,
             quota_bytes=server.log_quota_bytes,
@@ -65,7 +74,7 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
         environment = Environment(
             clock=clock,
             telemetry=telemetry,
-            executor=threads(max(2, cores), "work"),
+            executor=work,
             files=files,
             data_dir=directory.path,
             aws=aws,
@@ -81,4 +90,4 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             name="converter",
         )
         stack.push_async_callback(converters.close)
-        return Resources(directory, environment, log, state, converters, stack.pop_all())
+        return Resources(directory, environment, sinks, log, state, converters, stack.pop_all())

@@ -43,6 +43,7 @@ class Service:
         self.configuration = configuration
         self.directory = resources.directory
         self.environment = resources.environment
+        self.sinks = resources.sinks
         self.state = resources.state
         self.log = resources.log
         self.region = configuration.server.region
@@ -56,7 +57,7 @@ class Service:
         self._limits = WorkerLimits(configuration.server.failed_quota_bytes)
         self._chance = random.Random()
         catalogs = {name: each.build(self.environment) for name, each in configuration.catalogs.items()}
-        self._shared = Shared(self.environment, configuration.functions, catalogs, resources.converters)
+        self._shared = Shared(self.environment, self.sinks, configuration.functions, catalogs, resources.converters)
         self._tasks: asyncio.TaskGroup | None = None
         self._creating: set[str] = set()
 
