@@ -23,4 +23,5 @@ def configuration_of(facts: Mapping[str, Any]) -> Configuration:
     try:
         return Configuration(server=ServerConfig.model_validate(dict(facts)))
     except ValidationError as error:
-        raise DataDirectoryError(f"server.json of the data directory is damaged; remove it: {error}") from error
+        wrong = ", ".join(str(each["loc"][0]) for each in error.errors())
+        raise DataDirectoryError(f"server.json of the data directory is damaged ({wrong}); remove it") from error
