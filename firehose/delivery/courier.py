@@ -13,7 +13,8 @@ from firehose.delivery.events import DeliveryFailed, ObjectDelivered
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import Outlet, StreamPlan
 from firehose.errors import FirehoseError, IntegrityError, StaleEpochError
-from firehose.protocols import Delivery, Intent, Receipt
+from firehose.protocols import Delivery, Receipt
+from firehose.state import Intent
 from firehose.telemetry import Emitter
 
 #: Objects of one outlet on their way at once: enough to hide the round trips, few enough to bound what a broken

@@ -14,8 +14,9 @@ from firehose.clock import Clock
 from firehose.delivery.events import RecordsExpired, RecordsUnreadable
 from firehose.delivery.ledger import Ledger
 from firehose.delivery.plan import DESTINATION, StreamPlan
-from firehose.protocols import End, Read, Shard, Term
+from firehose.protocols import End, Read, Shard
 from firehose.records import Batch, Outcome, RowSet
+from firehose.state import Term
 from firehose.telemetry import Emitter
 
 #: Payload bytes of one read: large enough that costs per batch vanish, small enough for a lambda's and a slab's size.

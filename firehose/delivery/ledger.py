@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from firehose.delivery.progress import Progress
-from firehose.protocols import AddToAccount, Change, Done, SaveDone, StateStore, Term
 from firehose.records import RowSet
+from firehose.state import AddToAccount, Change, Done, SaveDone, StateStore, Term
 
 
 class Ledger:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from firehose.errors import IntegrityError, ThrottledError
 from firehose.filesystem import AppendFile, FileSystem
-from firehose.protocols import Intent
+from firehose.state import Intent
 from firehose.units import format_bytes
 
 #: Free disk that finished objects and spilled rows leave to the state, whose commits make space again. Half of what

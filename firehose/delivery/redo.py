@@ -21,8 +21,9 @@ from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import FAILED, StreamPlan
 from firehose.delivery.sealer import ROWS_METADATA, Sealed, Sealer, rows_digest
 from firehose.errors import ConflictError, NotFoundError
-from firehose.protocols import DropIntent, FinishIntent, Intent, SaveIntents, Shard, Term
+from firehose.protocols import Shard
 from firehose.records import Batch, FailedRows, Outcome, RowSet
+from firehose.state import DropIntent, FinishIntent, Intent, SaveIntents, Term
 
 
 @dataclass(frozen=True, slots=True)

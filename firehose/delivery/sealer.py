@@ -19,8 +19,9 @@ from firehose.delivery.outbox import ObjectOutput, Outbox, OutboxFile
 from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
 from firehose.delivery.spill import Spill
 from firehose.executors import Executor
-from firehose.protocols import DataKey, Intent, Output, Stage, Term
+from firehose.protocols import DataKey, Output, Stage
 from firehose.records import Batch, FailedRows, RowSet, concat_batches, hours_of
+from firehose.state import Intent, Term
 from firehose.telemetry import Emitter
 
 #: What an encoder of unconverted records is given.

@@ -39,20 +39,9 @@ from firehose.delivery.sealer import Sealed, Sealer
 from firehose.delivery.spill import Spill
 from firehose.delivery.steps import Steps
 from firehose.errors import FirehoseError, StaleEpochError
-from firehose.protocols import (
-    Assigned,
-    DropIntent,
-    FinishIntent,
-    ForgetShard,
-    Intent,
-    Revoked,
-    SaveIntents,
-    Shard,
-    Stage,
-    StateStore,
-    Term,
-)
+from firehose.protocols import Assigned, Revoked, Shard, Stage
 from firehose.records import Batch, FailedRows, Outcome, RowSet
+from firehose.state import DropIntent, FinishIntent, ForgetShard, Intent, SaveIntents, StateStore, Term
 
 #: Finished objects of the destination that may wait before sealing, and with it reading, pauses. More would only move
 #: a broken destination's backlog from the log into the outbox.

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from firehose.delivery.plan import DESTINATION
 from firehose.operations.parameters import unknown_stream
-from firehose.protocols import Term
 from firehose.service import Service
 from firehose.service.backlog import count_backlog, ends_of
+from firehose.state import Term
 
 #: What a row that was accepted or created can have become.
 ENDS = [term for term in Term if term not in (Term.ACCEPTED, Term.CREATED)]

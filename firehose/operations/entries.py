@@ -17,11 +17,12 @@ from firehose.delivery.reading import lines, open_object
 from firehose.delivery.sealer import ROWS_METADATA
 from firehose.errors import IntegrityError, InvalidError, NotFoundError
 from firehose.operations.parameters import number
-from firehose.protocols import Manifest, Stage
+from firehose.protocols import Stage
 from firehose.records import WHOLE, RowSet
 from firehose.service import Service
 from firehose.service.planning import build_outlets
 from firehose.service.runner import StreamRunner
+from firehose.state import Manifest
 
 #: Later than any time. Units: Unix milliseconds.
 EVER = 2**62

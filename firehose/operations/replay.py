@@ -18,10 +18,10 @@ from firehose.errors import FirehoseError
 from firehose.operations.entries import Entry, FailedReader, Filter
 from firehose.operations.failed import OF_ONE_OBJECT, Problems, noting
 from firehose.operations.parameters import chosen, number
-from firehose.protocols import Manifest
 from firehose.records import RowSet
 from firehose.service import Service
 from firehose.service.runner import StreamRunner
+from firehose.state import Manifest
 
 #: Records that one call moves at the most, unless it is told fewer.
 RECORDS_A_CALL = 2_000

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from firehose.delivery.progress import Progress
 from firehose.log import IngestLog
-from firehose.protocols import Done, Intent, Read
+from firehose.protocols import Read
 from firehose.records import RowSet
+from firehose.state import Done, Intent
 
 READ_BYTES = 4 * 2**20
 

@@ -11,7 +11,7 @@ from firehose.delivery.events import StepFailed
 from firehose.delivery.worker import StreamWorker
 from firehose.errors import FirehoseError, StaleEpochError
 from firehose.log import IngestLog
-from firehose.protocols import BankSegment, StateStore
+from firehose.state import BankSegment, StateStore
 from firehose.telemetry import Emitter, UnexpectedError
 
 #: How often sealed segments are banked and space is reclaimed.

@@ -8,8 +8,8 @@ from firehose.components import Environment
 from firehose.datadir import DataDirectory
 from firehose.delivery.plan import DESTINATION
 from firehose.log import IngestLog
-from firehose.protocols import AddToAccount, RemoveStream, StateStore, Term
 from firehose.service.backlog import count_backlog, ends_of
+from firehose.state import AddToAccount, RemoveStream, StateStore, Term
 
 
 async def is_finished(uid: str, log: IngestLog, state: StateStore) -> bool:

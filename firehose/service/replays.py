@@ -16,9 +16,9 @@ from firehose import arrow
 from firehose.delivery.plan import DESTINATION
 from firehose.errors import ConflictError, ThrottledError
 from firehose.log import IngestLog
-from firehose.protocols import AddToAccount, Change, FinishReplay, SaveReplay, StateStore, Term
 from firehose.records import RowSet, hours_of
 from firehose.service.runner import StreamRunner
+from firehose.state import AddToAccount, Change, FinishReplay, SaveReplay, StateStore, Term
 
 
 class Replays:

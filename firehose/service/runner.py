@@ -16,9 +16,9 @@ from firehose.config.models import StreamConfig
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.worker import StreamWorker, WorkerLimits
 from firehose.errors import FirehoseError, NotFoundError, StaleEpochError
-from firehose.protocols import PutStream, StateStore, StreamRecord
 from firehose.service.events import WorkerFailed
 from firehose.service.planning import Shared, build_plan, close_plan
+from firehose.state import PutStream, StateStore, StreamRecord
 from firehose.telemetry import UnexpectedError
 
 #: A worker that ran for so long starts again as quickly as a new one, whatever happened to it before.

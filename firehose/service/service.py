@@ -22,7 +22,6 @@ from firehose.delivery.events import StepFailed
 from firehose.delivery.worker import StreamWorker, WorkerLimits
 from firehose.errors import ConfigError, ConflictError, FirehoseError, InvalidError, NotFoundError, StaleEpochError
 from firehose.ports import PutAnswer, StreamView
-from firehose.protocols import PutStream, StreamRecord
 from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved
 from firehose.service.housekeeping import bank, keep_house, spill_when_asked
 from firehose.service.planning import Shared
@@ -30,6 +29,7 @@ from firehose.service.removal import discard, is_finished, sweep
 from firehose.service.replays import Replays
 from firehose.service.resources import Resources, open_resources
 from firehose.service.runner import StreamRunner, api_members_of, definition_of
+from firehose.state import PutStream, StreamRecord
 from firehose.telemetry import Emitter
 
 #: The service's own bound on streams; each costs a task and a few kilobytes while idle.

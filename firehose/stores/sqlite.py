@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from firehose.errors import ConflictError, DataDirectoryError, StaleEpochError, ThrottledError, UnavailableError
 from firehose.executors import Executor
-from firehose.protocols import (
+from firehose.records import RowSet
+from firehose.state import (
     AccountRow,
     AddToAccount,
     BankSegment,
@@ -37,7 +38,6 @@ from firehose.protocols import (
     StreamState,
     Term,
 )
-from firehose.records import RowSet
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ import pytest
 from firehose.clock import HOUR_MS
 from firehose.errors import FirehoseError, StaleEpochError
 from firehose.executors import InlineExecutor
-from firehose.protocols import (
+from firehose.records import RowSet
+from firehose.state import (
     AddToAccount,
     BankSegment,
     Change,
@@ -31,7 +32,6 @@ from firehose.protocols import (
     StreamRecord,
     Term,
 )
-from firehose.records import RowSet
 from firehose.stores.sqlite import SqliteStateStore
 
 HOUR = 1_767_225_600_000

@@ -13,8 +13,8 @@ import pybase64
 import pytest
 
 from firehose.errors import ConflictError, InvalidError, NotFoundError, ThrottledError, UnavailableError
-from firehose.protocols import FinishReplay
 from firehose.service import Service
+from firehose.state import FinishReplay
 from tests.service_world import ServiceWorld, ask, put, runner_of, total
 
 BAD = [b"bad %d" % number for number in range(20)]

@@ -11,10 +11,10 @@ import pytest
 from firehose.config.loader import load
 from firehose.config.models import StreamConfig
 from firehose.errors import ConfigError, ConflictError, InvalidError, NotFoundError, ThrottledError
-from firehose.protocols import PutStream, RemoveStream, StreamRecord
 from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved, WorkerFailed
 from firehose.service.runner import config_of, definition_of
 from firehose.service.service import MAX_STREAMS
+from firehose.state import PutStream, RemoveStream, StreamRecord
 from tests.service_world import ServiceWorld, ask, break_lake, open_objects, put, runner_of, total
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))

@@ -11,7 +11,7 @@ import pytest
 
 from firehose.errors import DataDirectoryError, FirehoseError, ThrottledError, UnavailableError
 from firehose.executors import InlineExecutor, ThreadExecutor
-from firehose.protocols import AddToAccount, PutStream, StreamRecord, Term
+from firehose.state import AddToAccount, PutStream, StreamRecord, Term
 from firehose.stores.sqlite import FORMAT, SqliteStateStore
 
 
