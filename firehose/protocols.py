@@ -135,6 +135,10 @@ class Source(Protocol):
         """Say that every row up to `position` is done, so that its space can be reclaimed."""
         ...
 
+    async def last(self, shard: str) -> int:
+        """Return the sequence of the newest row that `shard` holds now, -1 where it holds none."""
+        ...
+
     async def lag(self, shard: str, position: int) -> Lag:
         """Return what lies beyond `position`."""
         ...

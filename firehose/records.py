@@ -21,6 +21,9 @@ from firehose.clock import HOUR_MS
 #: The sub-sequence of a row that was not split from a larger record.
 WHOLE = -1
 
+#: More than any sequence.
+BEYOND_ALL = 2**63 - 1
+
 #: Shape of `Batch.rows`. Units: `arrival_ms` Unix milliseconds UTC.
 ROWS = pa.schema(
     [
@@ -221,6 +224,11 @@ class RowSet:
     def whole(self, shard: str) -> BitMap64:
         """Return the sequences of the whole rows of `shard`; do not change it."""
         return self._whole.get(shard, BitMap64())
+
+    def first(self, shard: str) -> int:
+        """Return the lowest sequence of `shard`, more than any sequence where it has no row here."""
+        whole = self.whole(shard)
+        return min([*self.parts(shard), *([whole.min()] if whole else [])], default=BEYOND_ALL)
 
     def parts(self, shard: str) -> Mapping[int, BitMap64]:
         """Return for each split record of `shard` its sub-sequences in the set; do not change it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,11 +110,11 @@ class Buffer:
             self._full[cell.outlet].insert(0, cell)
             self.waiting_bytes[cell.outlet] += cell.data_bytes
 
-    def close_all(self) -> None:
-        """Make every cell due now: a flush."""
-        for cell in self._open.values():
-            self._full[cell.outlet].append(cell)
-        self._open.clear()
+    def close(self, heads: Mapping[str, int]) -> None:
+        """Make every cell due now that holds a row which is not beyond its shard's sequence in `heads`."""
+        for place, cell in list(self._open.items()):
+            if any(cell.rows.first(shard) <= last for shard, last in heads.items()):
+                self._full[cell.outlet].append(self._open.pop(place))
 
     def next_due_ms(self, outlet: str, *, is_caught_up: bool) -> int | None:
         """Return when the outlet's next cell is due by age, None where it has none; full cells are due at once (0)."""

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firehose.budget import BudgetShare
-from firehose.clock import Clock
 from firehose.delivery.events import RecordsExpired, RecordsUnreadable
-from firehose.delivery.ledger import Ledger
-from firehose.delivery.plan import DESTINATION, StreamPlan
+from firehose.delivery.parts import Parts
+from firehose.delivery.plan import DESTINATION
 from firehose.protocols import End, Read, Shard
 from firehose.records import Batch, Outcome, RowSet
 from firehose.state import Term
-from firehose.telemetry import Emitter
 
 #: Payload bytes of one read: large enough that costs per batch vanish, small enough for a lambda's and a slab's size.
 READ_BYTES = 4 * 2**20
@@ -40,29 +37,21 @@ class Intake:
     """Reads one shard of one stream."""
 
     def __init__(
-        self,
-        shard: Shard,
-        plan: StreamPlan,
-        ledger: Ledger,
-        recovered: RowSet,
-        budget: BudgetShare,
-        clock: Clock,
-        telemetry: Emitter,
-        on_turn: Callable[[], None],
-        *,
-        is_replay: bool,
+        self, shard: Shard, parts: Parts, recovered: RowSet, on_turn: Callable[[], None], *, is_replay: bool
     ) -> None:
         self.shard = shard
-        self._plan = plan
-        self._ledger = ledger
+        self._plan = parts.plan
+        self._ledger = parts.ledger
         self._recovered = recovered
-        self._budget = budget
-        self._clock = clock
-        self._telemetry = telemetry
+        self._budget = parts.budget
+        self._clock = parts.clock
+        self._telemetry = parts.telemetry
         self._window: deque[_InTransform] = deque()
         self._on_turn = on_turn
         self._is_replay = is_replay
         self._is_caught_up = False
+        #: The last sequence that was read.
+        self._last = parts.ledger.position(shard.name)
 
     @property
     def is_caught_up(self) -> bool:
@@ -80,6 +69,10 @@ class Intake:
         """True while batches are in transforms."""
         return bool(self._window)
 
+    def is_past(self, sequence: int) -> bool:
+        """Return whether every row up to `sequence` was read and absorbed."""
+        return self._last >= sequence and not any(int(each.given.sequence[0]) <= sequence for each in self._window)
+
     async def run(
         self,
         transform: Callable[[Batch], Awaitable[Outcome]],
@@ -96,8 +89,10 @@ class Intake:
                     self._window.append(_InTransform(got, got.nbytes, task))
                 is_waiting = not isinstance(got, Batch)
                 while self._window and (is_waiting or len(self._window) >= WINDOW or self._window[0].outcome.done()):
-                    first = self._window.popleft()
-                    absorb(first.given, await first.outcome, first.taken_bytes)
+                    first = self._window[0]
+                    outcome = await first.outcome
+                    self._window.popleft()
+                    absorb(first.given, outcome, first.taken_bytes)
                 if isinstance(got, End):
                     return got.last
 
@@ -114,6 +109,8 @@ class Intake:
                 self._budget.overdraw(batch.nbytes)
         finally:
             self._budget.give(READ_BYTES)
+        if isinstance(got, Read):
+            self._last = got.span.last
         self.is_caught_up = got.is_caught_up if isinstance(got, Read) else True
         return got if isinstance(got, End) else batch
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from firehose.budget import BudgetShare
-from firehose.clock import Clock
 from firehose.delivery.buffer import Cell
 from firehose.delivery.courier import delivery_of
-from firehose.delivery.ledger import Ledger
-from firehose.delivery.outbox import Outbox
-from firehose.delivery.plan import FAILED, StreamPlan
-from firehose.delivery.sealer import ROWS_METADATA, Sealed, Sealer, rows_digest
+from firehose.delivery.parts import Parts
+from firehose.delivery.plan import FAILED
+from firehose.delivery.sealer import ROWS_METADATA, Sealed, rows_digest
 from firehose.errors import ConflictError, NotFoundError
 from firehose.protocols import Shard
 from firehose.records import Batch, FailedRows, Outcome, RowSet
@@ -31,14 +28,8 @@ class Redo:
     """Makes one object again."""
 
     intent: Intent
-    plan: StreamPlan
+    parts: Parts
     shards: Mapping[str, Shard]
-    sealer: Sealer
-    outbox: Outbox
-    ledger: Ledger
-    budget: BudgetShare
-    clock: Clock
-    step: Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
     transform: Callable[[Batch], Awaitable[Outcome]]
     absorb: Callable[[Batch, Outcome, int], None]
     settle_dropped: Callable[[Batch, RowSet], None]
@@ -49,8 +40,8 @@ class Redo:
     async def run(self) -> None:
         """Return when the rows of the intent are done, or on their way as fresh ones."""
         intent = self.intent
-        if await self.step("redo", self._stands):
-            self.close(intent, intent.term, FinishIntent(intent, self.clock.now_ms()))
+        if await self.parts.steps.run("redo", self._stands):
+            self.close(intent, intent.term, FinishIntent(intent, self.parts.clock.now_ms()))
         elif intent.outlet == FAILED:
             await self._start_over()
         else:
@@ -58,7 +49,7 @@ class Redo:
 
     async def _stands(self) -> bool:
         """Return whether the first attempt's object stands at the sink."""
-        sink: Any = self.plan.outlet(self.intent.outlet).sink
+        sink: Any = self.parts.plan.outlet(self.intent.outlet).sink
         try:
             info = await sink.stat(self.intent.key)
         except NotFoundError:
@@ -69,7 +60,7 @@ class Redo:
         """Return the intent's rows again, and settle those that cannot be read any more."""
         batches: list[Batch] = []
         for name in self.intent.rows.shards():
-            batch = await self.step("fetch", partial(self.shards[name].fetch, self.intent.rows))
+            batch = await self.parts.steps.run("fetch", partial(self.shards[name].fetch, self.intent.rows))
             batches += [batch] if len(batch) else []
         found = RowSet()
         for batch in batches:
@@ -77,7 +68,7 @@ class Redo:
         lost = self.intent.rows - found
         if len(lost):
             hour = max(self.intent.hours)
-            self.ledger.settle(lost, self.intent.settles, Term.UNREADABLE, {hour: len(lost)})
+            self.parts.ledger.settle(lost, self.intent.settles, Term.UNREADABLE, {hour: len(lost)})
         return batches
 
     async def _start_over(self) -> None:
@@ -85,33 +76,34 @@ class Redo:
         batches = await self._batches()
         self.close(self.intent, None, DropIntent(self.intent))
         for batch in batches:
-            self.budget.overdraw(batch.nbytes)
+            self.parts.budget.overdraw(batch.nbytes)
             self.absorb(batch, await self.transform(batch), batch.nbytes)
 
     async def _make_again(self) -> None:
-        cell = Cell(self.intent.outlet, "", self.clock.now_ms())
+        step = self.parts.steps.run
+        cell = Cell(self.intent.outlet, "", self.parts.clock.now_ms())
         opinions: list[tuple[Batch, Outcome]] = []
         for batch in await self._batches():
             outcome = await self.transform(batch)
             opinions.append((batch, outcome))
             if len(outcome.ok):
                 cell.add(outcome.ok)
-        self.budget.overdraw(cell.held_bytes)
-        sealed: Sealed = await self.step("redo", lambda: self.sealer.seal([cell], redo=self.intent))
-        stands = await self.step("redo", lambda: self._deliver(sealed.intents[0])) if sealed.intents else None
-        self.budget.give(cell.held_bytes)
+        self.parts.budget.overdraw(cell.held_bytes)
+        sealed: Sealed = await step("redo", lambda: self.parts.sealer.seal([cell], redo=self.intent))
+        stands = await step("redo", lambda: self._deliver(sealed.intents[0])) if sealed.intents else None
+        self.parts.budget.give(cell.held_bytes)
         if stands is self.intent:
-            self.close(self.intent, self.intent.term, FinishIntent(self.intent, self.clock.now_ms()))
+            self.close(self.intent, self.intent.term, FinishIntent(self.intent, self.parts.clock.now_ms()))
         else:
             self._believe(opinions, sealed)
-        await self.step("redo", self.ledger.commit)
-        self.outbox.discard(sealed.file)
+        await step("redo", self.parts.ledger.commit)
+        self.parts.outbox.discard(sealed.file)
 
     async def _deliver(self, made: Intent) -> Intent:
         """Return the intent whose object stands: the one made now, or the first attempt's."""
-        outlet = self.plan.outlet(made.outlet)
+        outlet = self.parts.plan.outlet(made.outlet)
         try:
-            await outlet.sink.deliver(delivery_of(made, self.outbox.path(made)))
+            await outlet.sink.deliver(delivery_of(made, self.parts.outbox.path(made)))
         except ConflictError:
             if await self._stands():
                 return self.intent
@@ -122,8 +114,8 @@ class Redo:
         """Take this attempt's outcomes as what happened."""
         self.close(self.intent, None, DropIntent(self.intent))
         for made in sealed.intents:
-            self.ledger.settle(made.rows, made.settles, made.term, made.hours)
-            self.ledger.add(SaveIntents((made,)), FinishIntent(made, self.clock.now_ms()))
+            self.parts.ledger.settle(made.rows, made.settles, made.term, made.hours)
+            self.parts.ledger.add(SaveIntents((made,)), FinishIntent(made, self.parts.clock.now_ms()))
         for batch, outcome in opinions:
             self.settle_dropped(batch, outcome.dropped)
             for failed in outcome.failed:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
-from firehose.errors import ConflictError, UnavailableError
-from firehose.operations.parameters import chosen
+from firehose.clock import Clock
+from firehose.errors import ConflictError, InvalidError, UnavailableError
+from firehose.operations.parameters import chosen, number
 from firehose.service import Service
 
 
@@ -27,14 +30,37 @@ async def _pause(service: Service, parameters: dict[str, Any], *, is_paused: boo
 
 
 async def flush(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Deliver what is buffered now. Errors: UnavailableError where no worker runs, ConflictError where it is paused."""
-    runners = chosen(service, parameters)
-    for runner in runners:
-        name = runner.record.name
-        if runner.record.is_paused:
-            raise ConflictError(f"stream {name!r} is paused; `firehose resume {name}` first")
-        if runner.worker is None:
-            why = f": {runner.last_error}" if runner.last_error else "; `firehose run` delivers its backlog"
-            raise UnavailableError(f"stream {name!r} has no worker running, nothing was flushed{why}")
-        runner.worker.flush()
-    return {"streams": [runner.record.name for runner in runners]}
+    """Deliver what a stream accepted before this was first asked.
+
+    Returns `heads`, up to where that is in each shard, to be given to the next call; whether it is all delivered and
+    saved (`done`); and what keeps it from being so, as far as something does (`last_error`). A call takes at most
+    `wait_ms`. Errors: UnavailableError where no worker runs, ConflictError where the stream is paused.
+    """
+    wait_ms = number(parameters, "wait_ms", 0)
+    if parameters.get("stream") is None:
+        raise InvalidError("flush needs the name of a stream")
+    (runner,) = chosen(service, parameters)
+    name, worker = runner.record.name, runner.worker
+    if runner.record.is_paused:
+        raise ConflictError(f"stream {name!r} is paused; `firehose resume {name}` first")
+    if worker is None:
+        why = f": {runner.last_error}" if runner.last_error else "; `firehose run` delivers its backlog"
+        raise UnavailableError(f"stream {name!r} has no worker running, nothing was flushed{why}")
+    heads = parameters.get("heads") or await worker.heads()
+    is_done = await _within(service.environment.clock, worker.flush(heads), wait_ms)
+    error = None if is_done or runner.last_error is None else str(runner.last_error)
+    return {"stream": name, "heads": heads, "done": is_done, "last_error": error}
+
+
+async def _within(clock: Clock, work: Coroutine[Any, Any, None], wait_ms: int) -> bool:
+    """Do the work for at most `wait_ms`, and return whether it came to its end."""
+    task, over = asyncio.create_task(work), asyncio.Event()
+    task.add_done_callback(lambda _: over.set())
+    try:
+        if not await clock.wait(over, wait_ms):
+            return False
+        task.result()
+        return True
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -86,6 +86,10 @@ class DirectPutSource:
         """Say that every row up to `position` is done, so that its space can be reclaimed."""
         self._log.release(self._stream, shard, position)
 
+    async def last(self, shard: str) -> int:
+        """Return the sequence of the newest row that `shard` holds now, -1 where it holds none."""
+        return self._log.last(self._stream, shard)
+
     async def lag(self, shard: str, position: int) -> Lag:
         """Return what lies beyond `position`."""
         return await self._log.lag(self._stream, shard, position)

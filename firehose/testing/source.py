@@ -77,6 +77,10 @@ class MemorySource:
         assert position >= self.released.get(shard, -1), "a position went back"
         self.released[shard] = position
 
+    async def last(self, shard: str) -> int:
+        """Return the sequence of the newest row of `shard`, -1 where it holds none."""
+        return self.size(shard) - 1
+
     async def lag(self, shard: str, position: int) -> Lag:
         waiting = [batch.where(batch.sequence > position) for batch in self.batches(shard)]
         waiting = [batch for batch in waiting if len(batch)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pybase64
 
@@ -171,12 +173,55 @@ async def test_a_paused_worker_reads_and_seals_nothing(world):
         assert await world.delivered() == records(5)
 
 
-async def test_a_flush_delivers_what_is_buffered_now(world):
+async def test_a_flush_ends_when_everything_up_to_its_heads_is_delivered(world):
+    world.transforms = (FailOdd(),)
     async with world.worker() as worker:
         world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        heads = await worker.heads()  # before anything of it was read
+        await worker.flush(heads)
+        assert heads == {"s": 4}
+        assert await world.account() == {"delivered": 1, "failed": 2, "dropped": 2}
+
+
+async def test_a_flush_leaves_what_came_after_it_in_the_buffer(world):
+    async with world.worker() as worker:
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        heads = await worker.heads()
+        await worker.flush(heads)
+        world.source.put("s", records(3), arrival_ms=world.clock.now_ms())
         await world.clock.settle()
-        worker.flush()
+        await worker.flush(heads)
         await world.clock.settle()
+        assert await world.delivered() == records(5)
+
+
+async def test_a_flush_waits_for_a_sink_that_fails_and_tries_it_at_once(world):
+    world.sink.fault = lambda step, delivery: UnavailableError("down")
+    async with world.worker() as worker:
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        flush = asyncio.create_task(worker.flush(await worker.heads()))
+        await world.clock.advance(600_000)
+        assert not flush.done() and not world.sink.objects
+        world.sink.fault = lambda step, delivery: None
+        await worker.flush(await worker.heads())  # no time passes: only the second one's hurry helps
+        await world.clock.settle()
+        assert flush.done() and await world.delivered() == records(5)
+
+
+async def test_a_flush_of_a_backlog_fills_its_objects(world):
+    world.source.put("s", [b"%09d" % number for number in range(1_000)], arrival_ms=world.clock.now_ms())
+    async with world.worker() as worker:
+        await worker.flush(await worker.heads())
+        assert len(await world.delivered()) == 1_000
+        assert len(world.sink.objects) <= 12, "9,000 bytes in objects of 1,000"
+
+
+async def test_a_flush_of_a_shard_that_ended_ends(world):
+    async with world.worker() as worker:
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        flush = asyncio.create_task(worker.flush(await worker.heads()))
+        world.source.end("s")
+        await flush
         assert await world.delivered() == records(5)
 
 

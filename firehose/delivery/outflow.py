@@ -1,0 +1,155 @@
+"""The way out of one outlet: its cells are sealed as they come due, saved, sent, and known until they stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from firehose.clock import HOUR_MS
+from firehose.delivery.backoff import Backoff
+from firehose.delivery.buffer import Cell
+from firehose.delivery.courier import Courier
+from firehose.delivery.events import BufferSpilled, RecordsExpired
+from firehose.delivery.parts import Parts
+from firehose.delivery.plan import FAILED, Outlet
+from firehose.delivery.sealer import Sealed
+from firehose.errors import FirehoseError, StaleEpochError
+from firehose.records import FailedRows
+from firehose.state import DropIntent, FinishIntent, Intent, SaveIntents, Term
+
+#: Finished objects of the destination that may wait before sealing, and with it reading, pauses. More would only move
+#: a broken destination's backlog from the log into the outbox.
+OPEN_OBJECTS = 16
+
+#: Cells sealed into one outbox file, so that they share one fsync.
+CELLS_A_FILE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What an outflow asks and tells the worker around it."""
+
+    is_caught_up: Callable[[], bool]
+    #: Gives failed rows the bytes that their producer sent.
+    restore: Callable[[FailedRows], Awaitable[FailedRows]]
+    #: Takes rows that failed while they were sealed.
+    fail: Callable[[FailedRows], None]
+    #: Ends an intent: its rows are done as `term` says, or (None) they go on.
+    close: Callable[[Intent, Term | None, FinishIntent | DropIntent], None]
+    #: Told when cells have left the buffer.
+    has_room: Callable[[], None]
+
+
+class Outflow:
+    """Empties the cells of one outlet."""
+
+    def __init__(self, parts: Parts, outlet: Outlet, links: Links, *, failed_quota_bytes: int) -> None:
+        self._parts = parts
+        self._outlet = outlet
+        self._links = links
+        self._failed_quota_bytes = failed_quota_bytes
+        self._wants_spill = False
+        self.is_paused = False
+        #: Set when something may be due, or has changed.
+        self.wake = asyncio.Event()
+        #: Finished objects that do not stand at their sink yet, by key.
+        self.open: dict[str, Intent] = {}
+        self.courier = Courier(parts.plan, outlet, parts.outbox, parts.clock, parts.telemetry, parts.chance)
+
+    def ask_to_spill(self) -> None:
+        """Move the largest cell to disk soon."""
+        self._wants_spill = True
+        self.wake.set()
+
+    async def run(self, tasks: asyncio.TaskGroup) -> None:
+        """Seal cells as they come due, until cancelled. What cannot be sealed waits in the buffer and may spill."""
+        clock, buffer, name = self._parts.clock, self._parts.buffer, self._outlet.name
+        backoff, not_before_ms = Backoff(self._parts.chance), 0
+        while True:
+            self.wake.clear()
+            if self._wants_spill:
+                self._wants_spill = False
+                await self._spill_largest()
+            now_ms, is_caught_up = clock.now_ms(), self._links.is_caught_up()
+            may_seal = self._may_seal()
+            if may_seal and now_ms >= not_before_ms:
+                cells = buffer.take_due(name, now_ms=now_ms, is_caught_up=is_caught_up, most=CELLS_A_FILE)
+                if cells:
+                    wait_ms = await self._try_to_seal(cells, tasks, backoff)
+                    not_before_ms = clock.now_ms() + wait_ms
+                    continue
+            due_ms = buffer.next_due_ms(name, is_caught_up=is_caught_up) if may_seal else None
+            idle_ms = None if due_ms is None else max(0, max(due_ms, not_before_ms) - now_ms)
+            await clock.wait(self.wake, idle_ms)
+
+    async def deliver(self, intent: Intent) -> None:
+        """Return when the object stands, or its rows expired before it could."""
+        receipt = await self.courier.deliver(intent, self._is_expired)
+        if receipt is None:
+            self._parts.telemetry.emit(RecordsExpired(self._parts.plan.identity.name, len(intent.rows)))
+            self._links.close(intent, Term.EXPIRED, DropIntent(intent))
+        else:
+            self._links.close(intent, intent.term, FinishIntent(intent, self._parts.clock.now_ms()))
+
+    def _may_seal(self) -> bool:
+        if self._outlet.name == FAILED:
+            has_room = sum(intent.body_bytes for intent in self.open.values()) < self._failed_quota_bytes
+        else:
+            has_room = len(self.open) < OPEN_OBJECTS
+        return has_room and not self.is_paused
+
+    async def _try_to_seal(self, cells: Sequence[Cell], tasks: asyncio.TaskGroup, backoff: Backoff) -> int:
+        """Seal cells; where that fails as a whole, put them back and return how long to wait."""
+        name = f"seal {self._outlet.name}"
+        try:
+            sealed = await self._parts.sealer.seal(cells)
+        except StaleEpochError:
+            raise
+        except (FirehoseError, OSError) as error:
+            self._parts.buffer.put_back(cells)
+            return self._parts.steps.fail(name, error, backoff)
+        backoff.reset()
+        self._parts.steps.succeed(name)
+        await self._send(cells, sealed, tasks)
+        return 0
+
+    async def _send(self, cells: Sequence[Cell], sealed: Sealed, tasks: asyncio.TaskGroup) -> None:
+        """Save what was sealed and hand it to the couriers."""
+        parts = self._parts
+        failed = [await self._links.restore(each) for each in sealed.failed]
+        for intent in sealed.intents:
+            parts.outbox.keep(intent)
+            self.open[intent.key] = intent
+        if sealed.intents:
+            await parts.steps.run("save intents", lambda: parts.state.apply(SaveIntents(sealed.intents)))
+        else:
+            await parts.executor.run(lambda: parts.outbox.discard(sealed.file))
+        for each in failed:
+            self._links.fail(each)
+        for cell in cells:
+            parts.budget.give(cell.held_bytes)
+            await parts.executor.run(partial(parts.spill.forget, cell))
+        for intent in sealed.intents:
+            tasks.create_task(self.deliver(intent))
+        self._links.has_room()
+
+    def _is_expired(self, intent: Intent) -> bool:
+        """True where retention gives the object up. Failed records are never given up: their outbox has a quota."""
+        retention_ms = self._parts.plan.retention_ms
+        if retention_ms is None or intent.outlet == FAILED:
+            return False
+        # from when the object was made: replayed rows keep their arrival, and are given as long as fresh ones
+        since_ms = max(intent.created_ms, max(intent.hours) + HOUR_MS)
+        return since_ms < self._parts.clock.now_ms() - retention_ms
+
+    async def _spill_largest(self) -> None:
+        parts = self._parts
+        cells = [cell for cell in parts.buffer.cells() if cell.outlet == self._outlet.name]
+        largest = max(cells, key=lambda cell: cell.held_bytes, default=None)
+        if largest is None:
+            return
+        freed = await parts.steps.run("spill", lambda: parts.spill.out(largest))
+        parts.budget.give(freed)
+        parts.telemetry.emit(BufferSpilled(parts.plan.identity.name, freed))
