@@ -7,8 +7,10 @@ another package is found the same way; importing the module must stay cheap, hea
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -177,6 +179,8 @@ class Environment:
     aws: AwsClients
     #: None for commands that only read objects.
     log: IngestLog | None
+    #: For writing objects of columns: each holds a row group in memory (128 MiB by default), so only a few at once.
+    encoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,9 @@ class Written:
 class RowWriter(Protocol):
     """Writes one object's rows."""
 
+    #: Bytes of rows that it holds in memory until they can be encoded (a row group).
+    held_bytes: int
+
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows."""
         ...

@@ -40,6 +40,8 @@ class Lines:
     extension = ""
     content_type = "text/plain"
 
+    held_bytes = 0
+
     def open(self, out: Any, schema: pa.Schema) -> Lines:
         self._out, self._rows = out, 0
         return self

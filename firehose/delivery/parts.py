@@ -58,7 +58,7 @@ class Parts:
             steps=Steps(plan.identity.name, clock, telemetry, chance),
             outbox=outbox,
             spill=spill,
-            sealer=Sealer(plan, outbox, spill, executor, clock, telemetry),
+            sealer=Sealer(plan, outbox, spill, budget, environment),
             ledger=Ledger(plan.identity.uid, (DESTINATION,), state),
             buffer=Buffer({DESTINATION: plan.destination.hints, FAILED: plan.failed.hints}),
         )

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from firehose.clock import Clock
+from firehose.budget import BudgetShare
+from firehose.components import Environment
 from firehose.delivery.buffer import Cell
 from firehose.delivery.conversion import SLAB_BYTES, Prepared
 from firehose.delivery.error_output import layout_of, write_entries
@@ -18,11 +19,9 @@ from firehose.delivery.events import ConversionRemarks
 from firehose.delivery.outbox import ObjectOutput, Outbox, OutboxFile
 from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
 from firehose.delivery.spill import Spill
-from firehose.executors import Executor
 from firehose.protocols import DataKey, Output, Stage
 from firehose.records import Batch, FailedRows, RowSet, concat_batches, hours_of
 from firehose.state import Intent, Term
-from firehose.telemetry import Emitter
 
 #: What an encoder of unconverted records is given.
 RECORDS = pa.schema([pa.field("data", pa.large_binary(), nullable=False)])
@@ -98,14 +97,16 @@ class Sealer:
     """Seals the cells of one stream."""
 
     def __init__(
-        self, plan: StreamPlan, outbox: Outbox, spill: Spill, executor: Executor, clock: Clock, telemetry: Emitter
+        self, plan: StreamPlan, outbox: Outbox, spill: Spill, budget: BudgetShare, environment: Environment
     ) -> None:
         self._plan = plan
         self._outbox = outbox
         self._spill = spill
-        self._executor = executor
-        self._clock = clock
-        self._telemetry = telemetry
+        self._budget = budget
+        self._executor = environment.executor
+        self._encoding = environment.encoding
+        self._clock = environment.clock
+        self._telemetry = environment.telemetry
 
     async def seal(self, cells: Sequence[Cell], *, redo: Intent | None = None) -> Sealed:
         """Write one object for each cell into one outbox file and sync it; nothing is removed from the cells.
@@ -156,14 +157,32 @@ class Sealer:
         made = _Object()
         conversion = self._plan.conversion
         prepared = await conversion.prepare() if conversion else None
-        schema = prepared.converter.schema if prepared else RECORDS
-        writer = await self._executor.run(lambda: self._plan.encoder.open(out, schema))
-        async for slab in self._slabs(cell):
-            columns, ok = await self._columns(slab, prepared, made) if prepared else (slab.rows.select(["data"]), slab)
-            await self._executor.run(partial(writer.write, columns))
-            made.add(ok)
-        made.file_rows = (await self._executor.run(writer.close)).rows
+        if prepared is None:
+            await self._encode(cell, out, RECORDS, None, made)
+            return made
+        async with self._encoding:
+            await self._encode(cell, out, prepared.converter.schema, prepared, made)
         return made
+
+    async def _encode(
+        self, cell: Cell, out: Output, schema: pa.Schema, prepared: Prepared | None, made: _Object
+    ) -> None:
+        """Write the rows of a cell; what the writer holds meanwhile is the budget's, too."""
+        writer = await self._executor.run(lambda: self._plan.encoder.open(out, schema))
+        held_bytes = 0
+        try:
+            async for slab in self._slabs(cell):
+                columns, ok = (
+                    await self._columns(slab, prepared, made) if prepared else (slab.rows.select(["data"]), slab)
+                )
+                await self._executor.run(partial(writer.write, columns))
+                made.add(ok)
+                self._budget.overdraw(max(0, writer.held_bytes - held_bytes))
+                self._budget.give(max(0, held_bytes - writer.held_bytes))
+                held_bytes = writer.held_bytes
+            made.file_rows = (await self._executor.run(writer.close)).rows
+        finally:
+            self._budget.give(held_bytes)
 
     async def _columns(self, slab: Batch, prepared: Prepared, made: _Object) -> tuple[pa.RecordBatch, Batch]:
         assert self._plan.conversion is not None

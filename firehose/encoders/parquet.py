@@ -66,7 +66,7 @@ class _ParquetWriter:
 
         self._block_size_bytes = config.block_size_bytes
         self._waiting: list[pa.RecordBatch] = []
-        self._waiting_bytes = 0
+        self.held_bytes = 0
         self._rows = 0
         self._file = _File(out)
         self._writer = pq.ParquetWriter(
@@ -88,8 +88,8 @@ class _ParquetWriter:
     def write(self, rows: pa.RecordBatch) -> None:
         self._rows += rows.num_rows
         self._waiting.append(rows)
-        self._waiting_bytes += rows.nbytes
-        if self._waiting_bytes >= self._block_size_bytes:
+        self.held_bytes += rows.nbytes
+        if self.held_bytes >= self._block_size_bytes:
             self._flush()
 
     def close(self) -> Written:
@@ -101,8 +101,8 @@ class _ParquetWriter:
 
     def _flush(self) -> None:
         table = pa.Table.from_batches(self._waiting)
-        groups = max(1, round(self._waiting_bytes / self._block_size_bytes))
-        self._waiting, self._waiting_bytes = [], 0
+        groups = max(1, round(self.held_bytes / self._block_size_bytes))
+        self._waiting, self.held_bytes = [], 0
         if table.num_rows:
             self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
 

@@ -38,6 +38,8 @@ class RecordsEncoder:
 
 
 class _RecordsWriter:
+    held_bytes = 0
+
     def __init__(self, out: Output, delimiter: Delimiter) -> None:
         self._out, self._delimiter = out, delimiter
         self._rows = 0
