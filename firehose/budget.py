@@ -81,6 +81,12 @@ class BudgetShare:
         self._budget = budget
         self.used_bytes = 0
 
+    def try_take(self, amount_bytes: int) -> bool:
+        """As `ByteBudget.try_take`."""
+        is_taken = self._budget.try_take(amount_bytes)
+        self.used_bytes += amount_bytes if is_taken else 0
+        return is_taken
+
     async def take(self, amount_bytes: int) -> None:
         """As `ByteBudget.take`."""
         await self._budget.take(amount_bytes)

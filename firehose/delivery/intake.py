@@ -101,7 +101,10 @@ class Intake:
         if not await self.shard.wait(0 if self._window else IDLE_MS):
             self.is_caught_up = True
             return None
-        await self._budget.take(READ_BYTES)
+        if not self._budget.try_take(READ_BYTES):
+            if self._window:
+                return None  # first what is in hand goes on to where it can spill, or all would wait for each other
+            await self._budget.take(READ_BYTES)
         try:
             got = await self.shard.read(max_bytes=READ_BYTES, max_wait_ms=0)
             batch = self._accept(got) if isinstance(got, Read) else None

@@ -15,8 +15,9 @@ from firehose.delivery.spill import Spill
 from firehose.errors import IntegrityError, UnavailableError
 from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
+from firehose.records import Batch, Outcome
 from firehose.sinks.body import verified_chunks
-from firehose.testing import MemorySource
+from firehose.testing import FakeClock, MemorySource
 from tests.world import Lines, World
 
 
@@ -106,3 +107,31 @@ def test_a_strange_name_in_the_outbox_does_not_stop_the_stream(tmp_path: Path, n
 def test_a_folder_among_the_spilled_rows_does_not_stop_the_stream(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     Spill(tmp_path, InlineExecutor()).clear()
+
+
+class _Slow:
+    """Takes its time, so that batches of several shards are in transforms at once."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    async def apply(self, batch: Batch) -> Outcome:
+        await self._clock.sleep_ms(10)
+        return Outcome(batch)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_shards_with_all_memory_in_transforms_do_not_wait_for_each_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the simulation: each held a batch or two, none could spill, and all waited for room to read the next."""
+    monkeypatch.setattr("firehose.delivery.intake.READ_BYTES", 4_000)
+    world.budget, world.transforms = ByteBudget(16_000), (_Slow(world.clock),)
+    for shard in ("s", "t", "u"):
+        for _ in range(20):
+            world.source.put(shard, [b"x" * 2_000], arrival_ms=world.clock.now_ms())
+    async with world.worker():
+        await world.clock.advance(120_000)
+        assert len(await world.delivered()) == 60
