@@ -75,6 +75,13 @@ class Intent:
     content_type: str = "application/octet-stream"
     content_encoding: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    #: What was sent under this key before and may arrive yet: attempts whose bytes were lost here, oldest first.
+    earlier: tuple[Intent, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[Intent, ...]:
+        """All that may stand under the key, oldest first; the first holds every row that the others do."""
+        return (*self.earlier, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +161,39 @@ class AddToAccount:
 
 @dataclass(frozen=True, slots=True)
 class BankSegment:
-    """Add a log segment's accepted rows to the accounts, once for each segment name."""
+    """Add a log segment's accepted rows to the accounts, once for each segment name.
+
+    `books`: what the log wants to be told of it at its next opening, so that a file that is gone is missed.
+    """
 
     segment: str
     accepted: Mapping[str, Mapping[int, int]]
+    books: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetSegmentsGo:
+    """These banked segments are needed no more: their files may be gone at any time, so their books are dropped."""
+
+    segments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSegments:
+    """The files of these segments are gone: nobody will ask again whether they were banked."""
+
+    segments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetManifests:
+    """Forget manifests of objects that stood before `before_ms`: those of one outlet, and all of removed streams.
+
+    Only the oldest thousand or so at once, so that the commit stays small.
+    """
+
+    outlet: str
+    before_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +225,9 @@ Change = (
     | ForgetShard
     | AddToAccount
     | BankSegment
+    | LetSegmentsGo
+    | ForgetSegments
+    | ForgetManifests
     | SaveReplay
     | FinishReplay
 )
@@ -255,8 +294,8 @@ class StateStore(Protocol):
         """Return the delivered objects of an outlet whose newest row is not older than `since_ms`, oldest first."""
         ...
 
-    async def banked_segments(self) -> set[str]:
-        """Return the names of the log segments that were banked."""
+    async def banked_segments(self) -> dict[str, str]:
+        """Return the log segments that were banked, with their books; those that were let go have none ("")."""
         ...
 
     async def replays(self, stream: str) -> tuple[RowSet, list[SaveReplay]]:

@@ -20,6 +20,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LOGGER = logging.getLogger("firehose")
 
+#: The level of events that only move metrics: below DEBUG, so that they are never logged.
+MEASUREMENT = 1
+
 Metric = Counter | Gauge | Histogram
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -59,6 +62,12 @@ class Metrics:
     def observe(self, name: str, help_text: str, value: float, /, **labels: str) -> None:
         """Put `value` into the histogram `name`."""
         self._metric(Histogram, name, help_text, labels).observe(value)
+
+    def forget(self, name: str, /, **labels: str) -> None:
+        """Let go of what a metric says of a thing that is no more."""
+        metric = self._known.get(name)
+        if metric is not None:
+            metric.remove(*labels.values())
 
     def _metric(self, kind: type[M], name: str, help_text: str, labels: dict[str, str]) -> M:
         metric = self._known.get(name)

@@ -44,16 +44,20 @@ class Access:
 
     async def table(self, segment: Segment, key: Key) -> FrameTable:
         """Return where the frames of `key` lie in `segment`. Errors: UnavailableError where the disk refuses."""
-        if segment.tables is not None:
-            return segment.tables.get(key, FrameTable())
+        tables = segment.tables if segment.holes is None else segment.holes
+        if tables is not None:
+            return tables.get(key, FrameTable())
         at = (segment.name, segment.generation, key)
         if at in self._cache:
             self._cache.move_to_end(at)
             return self._cache[at]
         path, extent = segment.sidecar_path(self._folder), segment.extents[key]
-        table = await self._run(path, lambda: sidecar.read_table(self._files, path, extent))
+        try:
+            table = await self._run(path, lambda: sidecar.read_table(self._files, path, extent))
+        except UnavailableError as error:
+            return (await self._scanned(segment, str(error))).get(key, FrameTable())
         if table is None:
-            return (await self._scanned(segment)).get(key, FrameTable())
+            return (await self._scanned(segment, "missing or damaged")).get(key, FrameTable())
         self._keep(at, table)
         return table
 
@@ -64,14 +68,18 @@ class Access:
         while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
 
-    async def _scanned(self, segment: Segment) -> dict[Key, FrameTable]:
-        """Make the tables of a segment anew whose sidecar is damaged; being in memory gets them written again."""
+    async def _scanned(self, segment: Segment, why: str) -> dict[Key, FrameTable]:
+        """Make the tables of a segment anew whose sidecar is no use; being in memory gets them written again."""
         path = segment.path(self._folder)
-        self._telemetry.emit(SidecarFailed(str(segment.sidecar_path(self._folder)), "damaged; the segment is scanned"))
+        self._telemetry.emit(SidecarFailed(str(segment.sidecar_path(self._folder)), f"{why}; the segment is scanned"))
         again = Segment(segment.number, segment.opening, segment.generation, segment.created_ms)
-        await self._run(path, lambda: scan(self._files, path, again, segment.size_bytes))
+
+        def read() -> None:
+            scan(self._files, path, again, segment.size_bytes or self._files.size(path))
+
+        await self._run(path, read)
         assert again.tables is not None
-        segment.tables = again.tables
+        segment.tables, segment.size_bytes = again.tables, segment.size_bytes or again.size_bytes
         return again.tables
 
     async def rows(self, segment: Segment, key: Key, entries: Sequence[Entry]) -> list[Rows | None]:
@@ -119,7 +127,10 @@ class Access:
         try:
             return await self._executor.run(call)
         except OSError as error:
-            raise UnavailableError(f"the ingest log cannot read {path}: {error}; check the disk") from error
+            raise UnavailableError(
+                f"the ingest log cannot read {path}: {error.strerror or error}; check the disk; to go on without what "
+                "it cannot read, stop the service, move the segment away, and start again"
+            ) from error
 
 
 def _end_of_neighbours(entries: Sequence[Entry], index: int) -> int:

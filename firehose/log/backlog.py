@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from firehose.log import books
 from firehose.log.frame import LANES, Lane
 from firehose.log.index import Entry, Extent, FrameTable, Key
 from firehose.log.segment import Segment, shard_of
@@ -23,10 +24,14 @@ _COMPACT_MIN_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class SegmentAccount:
-    """How many rows a sealed segment accepted, by stream and hour; to be added to the accounts once for its name."""
+    """How many rows a sealed segment accepted, by stream and hour; to be added to the accounts once for its name.
+
+    `books`: what the log wants to be told at its next opening, so that it misses a segment whose file is gone.
+    """
 
     name: str
     accepted: Mapping[str, Mapping[int, int]]
+    books: str
 
 
 @dataclass(slots=True)
@@ -77,7 +82,9 @@ class Backlog:
     """What is in the log, by stream and by segment."""
 
     def __init__(self) -> None:
-        self.segments: dict[int, Segment] = {}
+        self.segments: dict[str, Segment] = {}
+        #: Segments that the disk refuses to read and nobody knows the rows of.
+        self.unknown: list[Segment] = []
         self._chains: dict[str, dict[str, _Chain]] = {}
         self._forgotten: set[str] = set()
         self._closed_bytes = 0
@@ -87,7 +94,7 @@ class Backlog:
 
     def add(self, segment: Segment) -> None:
         """Take a segment in; segments come in the order of their numbers."""
-        self.segments[segment.number] = segment
+        self.segments[segment.name] = segment
         for key, extent in segment.extents.items():
             chain = self._link(segment, key)
             chain.backlog_bytes += extent.data_bytes
@@ -100,8 +107,6 @@ class Backlog:
         """Take note that a segment was closed or sealed."""
         if self._open is segment and not segment.is_open:
             self._open = None
-        if not segment.is_open and not segment.accepted:
-            segment.is_banked = True
         self._closed_bytes = sum(each.disk_bytes for each in self.segments.values() if not each.is_open)
 
     def append(self, segment: Segment, key: Key, entry: Entry, hours: Mapping[int, int]) -> None:
@@ -114,14 +119,14 @@ class Backlog:
 
     def remove(self, segment: Segment) -> None:
         """Forget a segment whose file is gone."""
-        del self.segments[segment.number]
+        del self.segments[segment.name]
         for key in segment.extents:
             self._unlink(segment, key)
         self.settle(segment)
 
     def replace(self, old: Segment, new: Segment) -> None:
         """Put a compacted segment in the place of the one it was made of."""
-        self.segments[old.number] = new
+        self.segments[old.name] = new
         for key in old.extents:
             if key in new.extents:
                 segments = self._chains[key[0]][shard_of(old.opening, key[1])].segments
@@ -194,9 +199,13 @@ class Backlog:
         return set(self._chains)
 
     def shards(self, stream: str) -> list[str]:
-        """Return the shards with rows of `stream` on the disk, done or not: by opening, put before replay."""
-        chains = self._chains.get(stream, {})
-        return sorted(chains, key=lambda shard: (chains[shard].segments[0].number, shard))
+        """Return the shards with rows of `stream` on the disk, done or not: by opening, put before replay.
+
+        Also those that may have some in a segment that cannot be read.
+        """
+        numbers = {shard_of(each.opening, lane): each.number for each in self.unknown for lane in LANES}
+        numbers |= {shard: chain.segments[0].number for shard, chain in self._chains.get(stream, {}).items()}
+        return sorted(numbers, key=lambda shard: (numbers[shard], shard))
 
     def created_ms(self, stream: str, shard: str) -> int:
         """Return when the first segment with rows of a shard was begun."""
@@ -206,6 +215,11 @@ class Backlog:
         """Return whether rows of a shard are not released yet."""
         chain = self._chain(stream, shard)
         return chain is not None and chain.last > chain.released
+
+    def may_hold(self, shard: str) -> Segment | None:
+        """Return a segment that cannot be read and may hold rows of a shard that are nowhere else."""
+        opening, _ = split_shard(shard)
+        return next((each for each in self.unknown if each.opening == opening), None)
 
     def last(self, stream: str, shard: str) -> int:
         """Return the last sequence of a shard that is on the disk, -1 where there is none."""
@@ -261,16 +275,21 @@ class Backlog:
         Only what stands in a sidecar is told: after a failed write the file may hold rows that were refused, and
         without its sidecar a scan might count them.
         """
-        sealed = (s for s in self.segments.values() if s.tables is None and not s.is_banked)
-        return [SegmentAccount(segment.name, segment.accepted) for segment in sealed]
+        return [SegmentAccount(each.name, each.accepted, books.encode(each)) for each in self._unbanked()]
+
+    def count_unbanked(self) -> int:
+        """Return how many segments `unbanked` would tell of."""
+        return sum(1 for _ in self._unbanked())
+
+    def _unbanked(self) -> Iterator[Segment]:
+        return (each for each in self.segments.values() if each.tables is None and not each.is_banked)
 
     def mark_banked(self, names: Collection[str]) -> None:
         """Take note that the accounts hold what these segments accepted; unknown names are those of removed ones."""
         known = set(names)
         for segment in self.segments.values():
             if segment.name in known:
-                segment.is_banked = True
-                segment.accepted = {}
+                segment.bank()
 
     def accepted_unbanked(self) -> dict[str, dict[int, int]]:
         """Return rows by stream and hour that no account holds yet, those of the open segment included."""

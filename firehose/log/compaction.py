@@ -9,6 +9,7 @@ as they were. Only banked segments are compacted, so no account is lost with the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from firehose.errors import UnavailableError
@@ -33,7 +34,14 @@ class Reclaimer:
     """Frees what the backlog does not need any more."""
 
     def __init__(
-        self, folder: Path, files: FileSystem, executor: Executor, telemetry: Emitter, backlog: Backlog, access: Access
+        self,
+        folder: Path,
+        files: FileSystem,
+        executor: Executor,
+        telemetry: Emitter,
+        backlog: Backlog,
+        access: Access,
+        gone: Collection[str],
     ) -> None:
         self._folder = folder
         self._files = files
@@ -44,11 +52,20 @@ class Reclaimer:
         self._busy = asyncio.Lock()
         #: Segments that were compacted while somebody read them.
         self._replaced: list[Segment] = []
+        #: Segments that an earlier process removed.
+        self._gone = list(gone)
 
-    async def run(self) -> list[str]:
-        """Free what can be freed; return the names of segments that are gone for good."""
+    async def run(self, let_go: Callable[[Collection[str]], Awaitable[None]]) -> list[str]:
+        """Free what can be freed; return the names of segments that are gone for good.
+
+        `let_go` is told the names before their files go, and must not forget it: else they would be missed.
+        """
         async with self._busy:
-            gone = [segment.name for segment in self._backlog.finished() if await self._remove(segment)]
+            finished = self._backlog.finished()
+            if finished:
+                await let_go([segment.name for segment in finished])
+            removed = [each.name for each in finished if not each.pins and await self._remove(each)]
+            gone, self._gone = [*self._gone, *removed], []
             for segment in self._backlog.sparse():
                 await self._compact(segment)
             for segment in [each for each in self._replaced if not each.pins]:
@@ -87,7 +104,7 @@ class Reclaimer:
 
     async def _compact(self, old: Segment) -> None:
         keys = [key for key, extent in old.extents.items() if not extent.is_released]
-        new = Segment(old.number, old.opening, old.generation + 1, old.created_ms, is_banked=True)
+        new = Segment(old.number, old.opening, old.generation + 1, old.created_ms)
         try:
             tables = {key: await self._access.table(old, key) for key in keys}
             if old.tables is not None:  # its sidecar turned out to be damaged and is written anew first
@@ -121,7 +138,7 @@ class Reclaimer:
             new.size_bytes = out.tell()
         finally:
             out.close()
-        new.accepted = {}
+        new.bank()
         new.index_bytes = sidecar.write(self._files, self._folder, new)
         self._files.rename(temporary, path)
 

@@ -48,8 +48,24 @@ class RowsUnreadable(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentMissing(Event):
+    """ALARM: a segment that the state knows is gone from the disk: somebody removed it, or a copy lacks it.
+
+    `rows`: what it held; those of them that are not done yet are counted as unreadable, everything else goes on.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+    path: str
+    streams: int
+    rows: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("log_missing_segments_total", "Segments of the ingest log that are gone from the disk.")
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentUnavailable(Event):
-    """The disk refuses to read a segment. It is left where it is and taken up by the next start that can read it."""
+    """The disk refuses to read a segment. It is left where it is; the streams with rows in it wait, others go on."""
 
     level: ClassVar[int] = logging.ERROR
     path: str

@@ -59,7 +59,7 @@ def inspect(folder: Path, files: FileSystem) -> Inspection:
     try:
         for _ in range(_LOOKS):
             names = files.list(folder)
-            segments = load_segments(files, folder, Silence(), repair=False)
+            segments = load_segments(files, folder, Silence(), repair=False).segments
             if files.list(folder) == names:
                 break
     except OSError as error:

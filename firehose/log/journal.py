@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -68,17 +69,19 @@ class IngestLog:
         telemetry: Emitter,
         backlog: Backlog,
         first_number: int,
+        gone: Collection[str],
         limits: Limits,
     ) -> None:
         self.opening = opening
         self.opened_ms = opened_ms
+        self._folder = folder
         self._clock = clock
         self._limits = limits
         self._backlog = backlog
         self._stream_quotas: dict[str, int] = {}
         self._bell = Bell()
         self._access = Access(folder, files, executor, telemetry)
-        self._reclaimer = Reclaimer(folder, files, executor, telemetry, backlog, self._access)
+        self._reclaimer = Reclaimer(folder, files, executor, telemetry, backlog, self._access, gone)
         self._writer = GroupWriter(
             folder=folder,
             files=files,
@@ -105,14 +108,16 @@ class IngestLog:
         quota_bytes: int,
         reserve_bytes: int = 64 * 2**20,
         segment_bytes: int = 64 * 2**20,
-        banked_names: Collection[str] = (),
+        banked: Mapping[str, str] = MappingProxyType({}),
         new_opening: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> IngestLog:
         """Open the log in `folder`, making it where it is missing; one process at a time.
 
-        `banked_names`: segments whose accepted rows are in the accounts. What else is known is told it afterwards:
-        `release` for saved positions, `forget_stream` for streams that are no more. `new_opening` names this opening:
-        16 hexadecimal digits, never twice.
+        `banked`: the segments whose accepted rows are in the accounts, with their books (`SegmentAccount.books`), or
+        without where they were let go. One with books whose file is gone is missed: its rows are told as unreadable
+        where they are not done. What else is known is told it afterwards: `release` for saved positions,
+        `forget_stream` for streams that are no more. `new_opening` names this opening: 16 hexadecimal digits, never
+        twice.
 
         Errors: DataDirectoryError where a newer version wrote it; UnavailableError where the disk refuses.
         """
@@ -120,13 +125,16 @@ class IngestLog:
         try:
             await executor.run(lambda: files.make_folder(folder))
             names = [parts for name in await executor.run(lambda: files.list(folder)) if (parts := parse_name(name))]
-            segments = await executor.run(lambda: load_segments(files, folder, telemetry, repair=True))
+            found = await executor.run(lambda: load_segments(files, folder, telemetry, repair=True, banked=banked))
         except OSError as error:
             raise UnavailableError(f"the ingest log in {folder} cannot be opened: {error}; check the disk") from error
-        for segment in segments:
+        for segment in found.segments:
             backlog.add(segment)
-        backlog.mark_banked(banked_names)
-        newest_ms = max((segment.created_ms for segment in segments), default=0)
+        backlog.unknown = found.unknown
+        backlog.mark_banked(banked)
+        everything = [*found.segments, *found.unknown]
+        newest_ms = max((segment.created_ms for segment in everything), default=0)
+        numbers = [*(number for number, *_ in names), *(segment.number for segment in everything)]
         return cls(
             folder=folder,
             opening=new_opening(),
@@ -136,7 +144,8 @@ class IngestLog:
             clock=clock,
             telemetry=telemetry,
             backlog=backlog,
-            first_number=max((parts[0] for parts in names), default=0) + 1,
+            first_number=max(numbers, default=0) + 1,
+            gone=banked.keys() - {segment.name for segment in everything},
             limits=Limits(quota_bytes, reserve_bytes, min(segment_bytes, quota_bytes // _QUOTA_SEGMENTS)),
         )
 
@@ -233,8 +242,10 @@ class IngestLog:
     async def tokens(self, stream_uid: str, *, lane: Lane | None = None, since_ms: int = 0) -> list[Token]:
         """Return the tokens of puts that are on the disk, oldest first; frames begun before `since_ms` are left out.
 
-        Errors: UnavailableError where the disk refuses.
+        Errors: UnavailableError where the disk refuses, or a segment cannot be read that may hold some.
         """
+        for segment in self._backlog.unknown:
+            raise UnavailableError(f"the ingest log cannot read {segment.path(self._folder)}; check the disk")
         found: list[Token] = []
         for shard in self._backlog.shards(stream_uid):
             key: Key = (stream_uid, split_shard(shard)[1])
@@ -248,13 +259,35 @@ class IngestLog:
         return found
 
     async def lag(self, stream_uid: str, shard: str, position: int) -> Lag:
-        """Return what a shard holds beyond `position`. Errors: UnavailableError where the disk refuses."""
+        """Return what a shard holds beyond `position`; where the disk refuses to say exactly, rather more."""
         cut = self._backlog.cut_by(stream_uid, shard, position)
         if cut is None:
             return self._backlog.lag(stream_uid, shard, position)
-        with cut.pinned():
-            table = await self._access.table(cut, (stream_uid, split_shard(shard)[1]))
+        try:
+            with cut.pinned():
+                table = await self._access.table(cut, (stream_uid, split_shard(shard)[1]))
+        except UnavailableError:
+            return self._backlog.lag(stream_uid, shard, position)
         return self._backlog.lag(stream_uid, shard, position, cut=cut, table=table)
+
+    @property
+    def has_unknown(self) -> bool:
+        """True where a segment cannot be read and nobody knows whose rows it holds."""
+        return bool(self._backlog.unknown)
+
+    def troubles(self) -> list[str]:
+        """Return a sentence for each segment that is missing, or that cannot be read and is known to nobody."""
+        missing = [each for each in self._backlog.segments.values() if each.holes is not None]
+        return [
+            *(
+                f"{each.path(self._folder)} is missing: its records that were not done are unreadable"
+                for each in missing
+            ),
+            *(
+                f"{each.path(self._folder)} cannot be read: its records are not in these numbers; check the disk"
+                for each in self._backlog.unknown
+            ),
+        ]
 
     # --- giving space back ---
 
@@ -278,13 +311,15 @@ class IngestLog:
         """Return accepted rows by stream and hour that no account holds yet."""
         return self._backlog.accepted_unbanked()
 
-    async def reclaim(self) -> list[str]:
+    async def reclaim(self, let_go: Callable[[Collection[str]], Awaitable[None]]) -> list[str]:
         """Seal what idles, remove what is done and banked, compact what few rows pin.
 
-        Returns the names of segments that are gone from the disk: nobody will ask again whether they were banked.
+        `let_go` is awaited with the names of segments whose files are about to go: from then on they must be told
+        without their books (see `open`), or the next opening would miss them. Returns the names of segments that are
+        gone from the disk: nobody will ask again whether they were banked.
         """
         await self._writer.seal(open_since_ms=self._clock.now_ms() - _IDLE_MS)
-        return await self._reclaimer.run()
+        return await self._reclaimer.run(let_go)
 
     def stats(self) -> LogStats:
         """Return how large the log is now."""
@@ -292,7 +327,7 @@ class IngestLog:
             disk_bytes=self._backlog.disk_bytes,
             quota_bytes=self._limits.quota_bytes,
             segments=len(self._backlog.segments),
-            unbanked=len(self._backlog.unbanked()),
+            unbanked=self._backlog.count_unbanked(),
             streams=len(self._backlog.streams()),
             is_full=self._writer.is_full,
         )

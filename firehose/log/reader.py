@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from firehose import arrow
-from firehose.clock import Clock
+from firehose.clock import Clock, hour_of
 from firehose.errors import UnavailableError
 from firehose.log.access import Access
 from firehose.log.backlog import Backlog, split_shard
@@ -83,6 +83,8 @@ class LogShard:
         return not self._is_growing
 
     async def _read_from(self, segment: Segment, extent: Extent, max_bytes: int) -> Read:
+        if extent.first > self._position + 1:
+            return self._skip_gap(extent)
         with segment.pinned():
             table = await self._access.table(segment, self._key)
             entries = list(_enough(table.after(self._position), max_bytes))
@@ -100,6 +102,24 @@ class LogShard:
             for hour, count in _behind(table.hours(entry), skipped):
                 unreadable[hour] = unreadable.get(hour, 0) + count
         return self._answer(pieces, unreadable, entries[-1].last, max_bytes)
+
+    def _skip_gap(self, extent: Extent) -> Read:
+        """Answer with the rows before an extent that are nowhere: what is not done yet is never reclaimed.
+
+        Errors: UnavailableError where they may be in a segment that the disk refuses to read.
+        """
+        first, last = self._position + 1, extent.first - 1
+        self._require_known(f"rows {first} to {last}")
+        return self._answer([], {hour_of(extent.oldest_ms): last - first + 1}, last, 0)
+
+    def _require_known(self, rows: str) -> None:
+        """Return if rows that are not found are lost. Errors: UnavailableError where they may only be unreadable."""
+        unknown = self._backlog.may_hold(self.name)
+        if unknown is not None:
+            raise UnavailableError(
+                f"the ingest log cannot read segment {unknown.name}, which may hold {rows} of {self.name}; check the "
+                "disk; to go on without them, stop the service, move the segment away, and start again"
+            )
 
     def _answer(self, pieces: list[Rows], unreadable: dict[int, int], last: int, max_bytes: int) -> Read:
         """Answer with the rows up to `last`; what of the final frame is too much is kept for the next read."""
@@ -126,11 +146,15 @@ class LogShard:
         batches: list[Batch] = []
         if not len(wanted):
             return batch_of(self.name, [])
+        missing = len(wanted)
         for segment, extent in self._backlog.after(self._stream, self.name, int(wanted[0]) - 1):
             inside = wanted[(wanted >= extent.first) & (wanted <= extent.last)]
             if len(inside):
+                missing -= len(inside)
                 with segment.pinned():
                     batches += await self._fetch_from(segment, inside)
+        if missing:
+            self._require_known(f"{missing} rows")
         return concat_batches(batches) if batches else batch_of(self.name, [])
 
     async def _fetch_from(self, segment: Segment, wanted: arrow.Ints) -> list[Batch]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from firehose.filesystem import FileSystem
-from firehose.log import sidecar
-from firehose.log.events import RowsUnreadable, SegmentDamaged, SegmentUnavailable, SidecarFailed, TornTailCut
+from firehose.log import books, sidecar
+from firehose.log.events import (
+    RowsUnreadable,
+    SegmentDamaged,
+    SegmentMissing,
+    SegmentUnavailable,
+    SidecarFailed,
+    TornTailCut,
+)
 from firehose.log.scan import Findings, scan
 from firehose.log.segment import HEADER_BYTES, Segment, parse_header, parse_name, shard_of
 from firehose.telemetry import Emitter, Event
@@ -25,22 +34,65 @@ class Silence:
         """Say nothing."""
 
 
-def load_segments(files: FileSystem, folder: Path, telemetry: Emitter, *, repair: bool) -> list[Segment]:
-    """Return the segments in `folder`, oldest first. `repair`: cut torn tails, write sidecars, clear away leftovers.
+class Loaded(NamedTuple):
+    """The segments of a log, oldest first, and those that the disk refuses to read and nobody knows the rows of."""
 
-    A segment that the disk refuses to read is left out and told of; it does not keep the others from being delivered.
+    segments: list[Segment]
+    unknown: list[Segment]
+
+
+def load_segments(
+    files: FileSystem,
+    folder: Path,
+    telemetry: Emitter,
+    *,
+    repair: bool,
+    banked: Mapping[str, str] = MappingProxyType({}),
+) -> Loaded:
+    """Return the segments in `folder`. `repair`: cut torn tails, write sidecars, clear away leftovers.
+
+    A segment that the disk refuses to read, or that is gone, does not keep the others from being delivered. It is told
+    of, and known by its books, where `banked` has them by its name.
 
     Errors: OSError where the folder itself cannot be read; DataDirectoryError where a newer version wrote it.
     """
     found = list(_newest_generations(files, folder, repair))
-    segments = []
+    segments: list[Segment] = []
+    unknown: list[Segment] = []
     for segment, successor in zip_longest(found, found[1:]):
         try:
-            if sidecar.load(files, folder, segment) or _scan(files, folder, segment, successor, telemetry, repair):
+            text = banked.get(segment.name, "")
+            is_indexed = _is_indexed(files, folder, segment, telemetry)
+            if is_indexed or _scan(files, folder, segment, successor, telemetry, repair, text):
                 segments.append(segment)
         except OSError as error:
             telemetry.emit(SegmentUnavailable(str(segment.path(folder)), str(error)))
-    return segments
+            if text:
+                segments.append(books.unavailable(segment, text))
+            else:
+                unknown.append(segment)
+    segments += _missing(folder, banked, {segment.name for segment in (*segments, *unknown)}, telemetry)
+    return Loaded(sorted(segments, key=lambda each: (each.number, each.opening)), unknown)
+
+
+def _missing(folder: Path, banked: Mapping[str, str], present: set[str], telemetry: Emitter) -> Iterator[Segment]:
+    """Yield the segments whose files are gone without having been let go."""
+    for name, text in banked.items():
+        if text and name not in present:
+            segment = books.lost(name, text)
+            rows = sum(extent.rows for extent in segment.extents.values())
+            streams = len({stream for stream, _ in segment.extents})
+            telemetry.emit(SegmentMissing(str(segment.path(folder)), streams, rows))
+            yield segment
+
+
+def _is_indexed(files: FileSystem, folder: Path, segment: Segment, telemetry: Emitter) -> bool:
+    """Fill `segment` from its sidecar; false where that is no use."""
+    try:
+        return sidecar.load(files, folder, segment)
+    except OSError as error:
+        telemetry.emit(SidecarFailed(str(segment.sidecar_path(folder)), str(error)))
+        return False
 
 
 def _newest_generations(files: FileSystem, folder: Path, repair: bool) -> Iterator[Segment]:
@@ -68,18 +120,26 @@ def _newest_generations(files: FileSystem, folder: Path, repair: bool) -> Iterat
 
 
 def _scan(
-    files: FileSystem, folder: Path, segment: Segment, successor: Segment | None, telemetry: Emitter, repair: bool
+    files: FileSystem,
+    folder: Path,
+    segment: Segment,
+    successor: Segment | None,
+    telemetry: Emitter,
+    repair: bool,
+    text: str,
 ) -> bool:
-    """Fill `segment` from its file; false where nothing in it ever counted."""
+    """Fill `segment` from its file, and from its books what is damaged there; false where nothing in it counts."""
     path = segment.path(folder)
     size_bytes = files.size(path)
     limit = min(size_bytes, _counted_bytes(files, folder, segment, successor))
     findings = scan(files, path, segment, limit)
+    if text and segment.extents and not segment.generation:  # a compacted one lacks rows that are done
+        findings.holes += books.complete(segment, text)
     if segment.is_banked:
-        segment.accepted.clear()
+        segment.bank()
     _tell(findings, path, segment, telemetry)
-    if findings.end < limit and repair:
-        telemetry.emit(TornTailCut(str(path), findings.end, limit - findings.end))
+    if segment.size_bytes < limit and repair:
+        telemetry.emit(TornTailCut(str(path), segment.size_bytes, limit - segment.size_bytes))
     if not segment.extents:
         if repair:
             files.remove(path)

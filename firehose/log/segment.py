@@ -51,8 +51,11 @@ class Segment:
     index_bytes: int = 0
     extents: dict[Key, Extent] = field(default_factory=dict)
     tables: dict[Key, FrameTable] | None = field(default_factory=dict)
-    #: Rows of the put lane by stream and hour, until they are banked.
+    #: Rows by stream and hour, until they are banked: of the put lane, and of the replay lane.
     accepted: dict[str, dict[int, int]] = field(default_factory=dict)
+    replayed: dict[str, dict[int, int]] = field(default_factory=dict)
+    #: Set where the file is gone from the disk: tables in which every row is lost.
+    holes: dict[Key, FrameTable] | None = None
     is_open: bool = False
     is_banked: bool = False
     is_damaged: bool = False
@@ -98,10 +101,14 @@ class Segment:
         extent.oldest_ms = min(extent.oldest_ms, entry.oldest_ms)
         self.tables[key].add(entry, hours)
         stream, lane = key
-        if lane == "put":
-            account = self.accepted.setdefault(stream, {})
-            for hour, rows in hours.items():
-                account[hour] = account.get(hour, 0) + rows
+        account = (self.accepted if lane == "put" else self.replayed).setdefault(stream, {})
+        for hour, rows in hours.items():
+            account[hour] = account.get(hour, 0) + rows
+
+    def bank(self) -> None:
+        """Take note that the accounts hold what was accepted here."""
+        self.is_banked = True
+        self.accepted, self.replayed = {}, {}
 
     def mark(self, extent: Extent, *, is_released: bool) -> None:
         """Take note that all rows of an extent are released, or that new ones came after they had been."""

@@ -45,6 +45,7 @@ def encode(segment: Segment) -> bytes:
         "size_bytes": segment.size_bytes,
         "is_damaged": segment.is_damaged,
         "accepted": segment.accepted,
+        "replayed": segment.replayed,
         "streams": streams,
     }
     stored = compressor.compress(orjson.dumps(directory, option=orjson.OPT_NON_STR_KEYS))
@@ -90,7 +91,10 @@ def load(files: FileSystem, folder: Path, segment: Segment) -> bool:
             return False
     except FileNotFoundError:
         return False
-    _fill(segment, orjson.loads(zstandard.ZstdDecompressor().decompress(stored)), _DIRECTORY_AT + length)
+    directory = orjson.loads(zstandard.ZstdDecompressor().decompress(stored))
+    if "replayed" not in directory:  # written before there was such a thing
+        return False
+    _fill(segment, directory, _DIRECTORY_AT + length)
     segment.index_bytes = index_bytes
     return True
 
@@ -99,9 +103,10 @@ def _fill(segment: Segment, directory: dict[str, Any], tables_at: int) -> None:
     segment.created_ms = directory["created_ms"]
     segment.size_bytes = directory["size_bytes"]
     segment.is_damaged = directory["is_damaged"]
-    segment.accepted = {
-        stream: {int(hour): rows for hour, rows in hours.items()} for stream, hours in directory["accepted"].items()
-    }
+    segment.accepted, segment.replayed = (
+        {stream: {int(hour): rows for hour, rows in hours.items()} for stream, hours in directory[name].items()}
+        for name in ("accepted", "replayed")
+    )
     for stream, lane, first, last, data_bytes, stored_bytes, oldest_ms, at, table_bytes in directory["streams"]:
         extent = Extent(first, last, data_bytes, stored_bytes, oldest_ms, tables_at + at, table_bytes)
         segment.extents[stream, lane] = extent

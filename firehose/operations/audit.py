@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from firehose.delivery.plan import DESTINATION
+from firehose.errors import UnavailableError
 from firehose.operations.parameters import unknown_stream
 from firehose.service import Service
 from firehose.service.backlog import count_backlog, ends_of
@@ -22,7 +23,10 @@ NOBODY = "?"
 
 @dataclass(slots=True)
 class Account:
-    """The account of one stream. `ends`: up to where its shards are looked at for pending rows."""
+    """The account of one stream. `ends`: up to where its shards are looked at for pending rows.
+
+    `problem`: why the rows that wait could not be counted, so that it does not close.
+    """
 
     name: str
     uid: str
@@ -30,6 +34,7 @@ class Account:
     kind: Literal["defined", "removed", "unknown"]
     ends: Mapping[str, int] = field(default_factory=dict)
     hours: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    problem: str | None = None
 
     def add(self, term: str, hours: Mapping[int, int]) -> None:
         """Add rows by hour to a term."""
@@ -42,8 +47,8 @@ class Account:
             {"hour_ms": hour, **_terms(counts)} for hour, counts in sorted(self.hours.items()) if any(counts.values())
         ]
         total = sum(self.hours.values(), Counter[str]())
-        closes = all(each["difference"] == 0 for each in listed)
-        facts = {"stream": self.name, "uid": self.uid, "kind": self.kind}
+        closes = self.problem is None and all(each["difference"] == 0 for each in listed)
+        facts = {"stream": self.name, "uid": self.uid, "kind": self.kind, "problem": self.problem}
         return facts | {"hours": listed, "total": _terms(total), "closes": closes}
 
 
@@ -51,10 +56,17 @@ async def audit(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return every term of the account by stream and hour, and whether it closes; of streams that are no more, too.
 
     `accepted` comes from the log's books, the ends from the state, `pending` from reading the log's backlog: three
-    sources that agree only if nothing was lost and nothing counted twice.
+    sources that agree only if nothing was lost and nothing counted twice. What the disk refuses to read keeps the
+    accounts of its streams from closing, and no others. `problems`: segments that are missing, or whose rows nobody
+    knows.
     """
     async with service.books:  # nothing is banked, reclaimed, replayed or removed meanwhile: one moment for all
-        await service.replays.settle_unknown()
+        problems = service.log.troubles()
+        try:
+            await service.replays.settle_unknown()
+        except UnavailableError as error:
+            problems.append(f"whether a replay that broke off is in the log is not known: {error}")
+        closes = not service.log.has_unknown
         removed = await service.state.removed_streams()
         # before the snapshot: an object that is delivered in between is done in it
         sealed = {
@@ -72,11 +84,15 @@ async def audit(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
         chosen = _chosen(list(accounts.values()), parameters)
         for account in chosen:
             done = [each for each in snapshot.done.get(account.uid, ()) if each.outlet == DESTINATION]
-            left = await count_backlog(service.log, account.uid, done, sealed.get(account.uid, ()), account.ends)
-            account.add("pending", left.pending)
-            account.add(Term.UNREADABLE, left.unreadable)
+            try:
+                left = await count_backlog(service.log, account.uid, done, sealed.get(account.uid, ()), account.ends)
+            except UnavailableError as error:
+                account.problem = str(error)
+            else:
+                account.add("pending", left.pending)
+                account.add(Term.UNREADABLE, left.unreadable)
     streams = [account.show() for account in chosen]
-    return {"streams": streams, "closes": all(stream["closes"] for stream in streams)}
+    return {"streams": streams, "problems": problems, "closes": closes and all(each["closes"] for each in streams)}
 
 
 def _accounts(service: Service, removed: Mapping[str, str], counted: set[str]) -> dict[str, Account]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from firehose.delivery.progress import Progress
 from firehose.log import IngestLog
-from firehose.protocols import Read
+from firehose.protocols import Lag, Read
 from firehose.records import RowSet
-from firehose.state import Done, Intent
+from firehose.state import Done, Intent, StateStore
 
 READ_BYTES = 4 * 2**20
 
@@ -26,6 +26,25 @@ class Backlog:
 def ends_of(log: IngestLog, stream: str) -> dict[str, int]:
     """Return the last sequence that each shard of a stream holds now."""
     return {shard: log.last(stream, shard) for shard in log.shards(stream)}
+
+
+async def waiting(log: IngestLog, state: StateStore, stream: str) -> Lag:
+    """Return what a stream has before it, as it is saved: what does not wait there is found by every other command.
+
+    No payload is read, and nothing at all where the log knows that nothing waits.
+    """
+    if not log.is_pending(stream):
+        return Lag(0, 0, None)
+    saved = await state.load(stream)
+    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
+    rows, data_bytes = 0, 0
+    oldest: list[int | None] = []
+    for shard in log.shards(stream):
+        done = progress.get(shard) or Progress(shard)
+        lag = await log.lag(stream, shard, done.position)
+        rows, data_bytes = rows + lag.rows - len(done.beyond()), data_bytes + lag.data_bytes
+        oldest.append(lag.oldest_ms)
+    return Lag(rows, data_bytes, min((each for each in oldest if each is not None), default=None))
 
 
 async def count_backlog(

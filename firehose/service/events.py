@@ -6,7 +6,38 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firehose.telemetry import Event, Metrics
+from firehose.telemetry import MEASUREMENT, Event, Metrics
+
+BACKLOG_RECORDS = "backlog_records"
+OLDEST_RECORD = "oldest_record_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogMeasured(Event):
+    """What waits for one stream, now and again. `oldest_ms`: the age of the oldest record, 0 where none waits."""
+
+    level: ClassVar[int] = MEASUREMENT
+    stream: str
+    records: int
+    oldest_ms: int
+
+    def measure(self, metrics: Metrics) -> None:
+        stream, oldest_s = self.stream, self.oldest_ms / 1_000
+        metrics.gauge(BACKLOG_RECORDS, "Records accepted and not done.", self.records, stream=stream)
+        metrics.gauge(OLDEST_RECORD, "Age of the oldest record that is not done, or 0.", oldest_s, stream=stream)
+
+
+@dataclass(frozen=True, slots=True)
+class LogMeasured(Event):
+    """How large the ingest log is, now and again."""
+
+    level: ClassVar[int] = MEASUREMENT
+    disk_bytes: int
+    quota_bytes: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.gauge("log_bytes", "Bytes of the ingest log on the disk.", self.disk_bytes)
+        metrics.gauge("log_quota_bytes", "Bytes at which producers are throttled.", self.quota_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +89,10 @@ class StreamRemoved(Event):
 
     stream: str
     discarded: int
+
+    def measure(self, metrics: Metrics) -> None:
+        for name in (BACKLOG_RECORDS, OLDEST_RECORD):
+            metrics.forget(name, stream=self.stream)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             clock=clock,
             telemetry=telemetry,
             quota_bytes=server.log_quota_bytes,
-            banked_names=await state.banked_segments(),
+            banked=await state.banked_segments(),
         )
         stack.push_async_callback(log.close)
         aws = AwsClients(server.region)

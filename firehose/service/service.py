@@ -20,10 +20,28 @@ from firehose.datadir import DataDirectory
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.events import StepFailed
 from firehose.delivery.worker import StreamWorker, WorkerLimits
-from firehose.errors import ConfigError, ConflictError, FirehoseError, InvalidError, NotFoundError, StaleEpochError
+from firehose.errors import (
+    ConfigError,
+    ConflictError,
+    FirehoseError,
+    InvalidError,
+    NotFoundError,
+    StaleEpochError,
+    UnavailableError,
+)
 from firehose.ports import PutAnswer, StreamView
 from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved
-from firehose.service.housekeeping import bank, keep_house, spill_when_asked
+from firehose.service.housekeeping import (
+    HOUSEKEEPING_MS,
+    MEASURING_MS,
+    TIDYING_MS,
+    bank,
+    keep_house,
+    measure,
+    reclaim,
+    spill_when_asked,
+    tidy,
+)
 from firehose.service.planning import Shared
 from firehose.service.removal import discard, is_finished, sweep
 from firehose.service.replays import Replays
@@ -100,7 +118,10 @@ class Service:
                 self.log.forget_stream(uid)
             else:
                 self.environment.telemetry.emit(RowsOfNobody(uid))
-        await self.replays.settle_unknown()
+        try:
+            await self.replays.settle_unknown()
+        except UnavailableError as error:  # the chores try again; streams that have no such replay go on meanwhile
+            self.environment.telemetry.emit(StepFailed("", "replays", error.code, str(error), HOUSEKEEPING_MS))
         if not keep_definitions:
             records = await self._defined(records)
         for record in records.values():
@@ -166,6 +187,8 @@ class Service:
                 else:
                     runner.start(tasks)
             tasks.create_task(keep_house(self._chores, clock, telemetry))
+            tasks.create_task(keep_house(self._tidy, clock, telemetry, name="tidying", every_ms=TIDYING_MS))
+            tasks.create_task(keep_house(self._measure, clock, telemetry, name="measuring", every_ms=MEASURING_MS))
             tasks.create_task(spill_when_asked(self.budget, self._workers, clock))
             started.set()
 
@@ -174,12 +197,21 @@ class Service:
 
     async def _chores(self) -> None:
         async with self.books:
-            await self.replays.settle_unknown()
             await bank(self.log, self.state)
-            await self.log.reclaim()
+            await self.replays.settle_unknown()
+            await reclaim(self.log, self.state)
+        if self.log.has_unknown:
+            return  # an orphan that seems to be finished may have rows that cannot be read now
         for runner in [each for each in self.runners.values() if each.record.is_orphaned]:
             if not runner.record.is_deleted and await is_finished(runner.record.uid, self.log, self.state):
                 await self._remove(runner)
+
+    async def _tidy(self) -> None:
+        await tidy(self.state, self.environment.clock.now_ms())
+
+    async def _measure(self) -> None:
+        now_ms = self.environment.clock.now_ms()
+        await measure(list(self.runners.values()), self.log, self.state, self.environment.telemetry, now_ms)
 
     async def _delete(self, runner: StreamRunner) -> None:
         """Take a stream out of the world that was deleted, however often that fails before it works."""

@@ -14,14 +14,16 @@ The lock spans processes, so that two writers of one key cannot put one's metada
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import json
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from hashlib import file_digest
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
@@ -89,6 +91,7 @@ class FileSink:
         self._hidden = self._folder / HIDDEN
         self._unfinished = self._hidden / "unfinished"
         self._clock = environment.clock
+        self._is_swept = False
         self._sync_folder = environment.files.sync_folder
         self._run = environment.executor.run
         self.url = self._folder.as_uri()
@@ -99,7 +102,7 @@ class FileSink:
         return Receipt(delivery.rows, existed=existed)
 
     async def check(self) -> None:
-        """Return if files can be written in the folder. Removes what crashes left unfinished."""
+        """Return if files can be written in the folder."""
         await self._run(self._check)
 
     async def close(self) -> None:
@@ -114,7 +117,7 @@ class FileSink:
         """Read the file's bytes, chunk by chunk. Errors: NotFoundError."""
         path = self._path(key)
         with self._errors(key):
-            file = await self._run(lambda: path.open("rb", buffering=0))
+            file = await self._opened(path)
 
         async def chunks() -> AsyncIterator[bytes]:
             with self._errors(key):
@@ -123,6 +126,14 @@ class FileSink:
 
         with file:
             yield chunks()
+
+    async def _opened(self, path: Path) -> FileIO:
+        opening = asyncio.ensure_future(self._run(partial(FileIO, path)))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)  # the thread goes on
+            raise
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """Yield the files whose keys begin with `prefix`, ascending by key, without their metadata."""
@@ -145,6 +156,7 @@ class FileSink:
         path = self._path(delivery.key)
         with self._errors(delivery.key):
             self._make_unfinished()
+            self._sweep()
             existed = path.exists() or not self._give_name(path, delivery)
             if existed:
                 self._require_same(path, delivery)
@@ -202,6 +214,17 @@ class FileSink:
         self._folder.mkdir(exist_ok=True)
         self._unfinished.mkdir(parents=True, exist_ok=True)
 
+    def _sweep(self) -> None:
+        """Remove, once, what crashes left unfinished; what others write now is too young for that."""
+        if self._is_swept:
+            return
+        self._is_swept = True
+        for path in self._unfinished.iterdir():
+            # one that another delivery just finished, or that is somebody else's: it is in nobody's way
+            with suppress(FileNotFoundError, PermissionError):
+                if _modified_ms(path.stat()) < self._clock.now_ms() - LEFT_BEHIND_MS:
+                    path.unlink()
+
     def _sync_folders(self, folder: Path) -> None:
         """Return when all names on the way from the sink's folder to `folder` are on the disk."""
         while folder != self._folder.parent:
@@ -211,12 +234,7 @@ class FileSink:
     def _check(self) -> None:
         with self._errors(""):
             self._make_unfinished()
-            for path in self._unfinished.iterdir():
-                try:
-                    if _modified_ms(path.stat()) < self._clock.now_ms() - LEFT_BEHIND_MS:
-                        path.unlink()
-                except FileNotFoundError:
-                    pass  # another delivery just finished it
+            self._sweep()
             with self._written([b"can be written"]), self._locked():
                 pass
 
@@ -292,6 +310,12 @@ def _parts(key: str) -> list[str]:
             code="File.InvalidName",
         )
     return parts
+
+
+def _close_late(opening: asyncio.Future[FileIO]) -> None:
+    """Close a file that was opened for somebody who is gone."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _modified_ms(found: os.stat_result) -> int:

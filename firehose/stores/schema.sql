@@ -41,6 +41,7 @@ CREATE TABLE deliveries (         -- an intent until `finished_ms` is set, a man
 ) STRICT;
 CREATE INDEX deliveries_open ON deliveries (stream) WHERE finished_ms IS NULL;
 CREATE INDEX deliveries_newest ON deliveries (stream, outlet, newest_hour);
+CREATE INDEX deliveries_finished ON deliveries (outlet, finished_ms) WHERE finished_ms IS NOT NULL;
 
 CREATE TABLE account (
     stream TEXT NOT NULL,
@@ -51,7 +52,10 @@ CREATE TABLE account (
     PRIMARY KEY (stream, outlet, hour, term)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE banked (segment TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE banked (             -- log segments whose accepted rows are in `account`
+    segment TEXT PRIMARY KEY,
+    books TEXT NOT NULL DEFAULT ''  -- whose rows it holds, as the log writes it; '' once its file may be gone
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE replays (
     stream TEXT NOT NULL,

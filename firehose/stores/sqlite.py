@@ -9,7 +9,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +24,11 @@ from firehose.state import (
     DropIntent,
     FinishIntent,
     FinishReplay,
+    ForgetManifests,
+    ForgetSegments,
     ForgetShard,
     Intent,
+    LetSegmentsGo,
     Manifest,
     PutStream,
     RemoveStream,
@@ -38,14 +40,15 @@ from firehose.state import (
     StreamState,
     Term,
 )
+from firehose.stores import schema
 
 T = TypeVar("T")
 
-#: The version of the tables; a newer one in the file is refused.
-FORMAT = 1
-
 #: The outlet of what is counted before outlets part.
 BEFORE_OUTLETS = ""
+
+#: The most manifests that are forgotten in one transaction: about 10 ms.
+FORGET_AT_ONCE = 1_000
 
 
 class SqliteStateStore:
@@ -60,7 +63,11 @@ class SqliteStateStore:
 
     @classmethod
     async def open(cls, path: Path, executor: Executor, *, read_only: bool = False) -> SqliteStateStore:
-        """Open the state, making it where it is missing. Errors: DataDirectoryError where its format is newer."""
+        """Open the state, making it where it is missing and bringing an older format up to this one.
+
+        Errors: DataDirectoryError where its format is newer, or older and only to be read, or its tables are not those
+        of its format.
+        """
         return await executor.run(lambda: cls._open(path, executor, read_only))
 
     @classmethod
@@ -122,9 +129,8 @@ class SqliteStateStore:
         rows = await self._run(lambda c: c.execute(query, (stream, outlet, since_ms)).fetchall())
         return [Manifest(_intent(body, row_set), finished_ms) for body, row_set, finished_ms in rows]
 
-    async def banked_segments(self) -> set[str]:
-        rows = await self._run(lambda c: c.execute("SELECT segment FROM banked").fetchall())
-        return {segment for (segment,) in rows}
+    async def banked_segments(self) -> dict[str, str]:
+        return dict(await self._run(lambda c: c.execute("SELECT segment, books FROM banked").fetchall()))
 
     async def replays(self, stream: str) -> tuple[RowSet, list[SaveReplay]]:
         query = "SELECT token, finished, hours, rows FROM replays WHERE stream = ? ORDER BY token"
@@ -142,18 +148,14 @@ class SqliteStateStore:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool) -> int | None:
-    """Check the format, make the tables where there are none, and return this writer's epoch (None: it only reads)."""
+    """Check the format, or bring it up to ours, and return this writer's epoch (None: it only reads)."""
     connection.execute("PRAGMA busy_timeout = 10000")
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > FORMAT:
-        raise DataDirectoryError(f"{path} has format {found}, this version knows up to {FORMAT}; use a newer one")
     if read_only:
+        schema.check(connection, path)
         return None
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    if not found:
-        schema = resources.files("firehose.stores").joinpath("schema.sql").read_text()
-        connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {FORMAT}; COMMIT;")
+    schema.bring_up(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
     query = "INSERT INTO meta VALUES ('epoch', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
     epoch: int = connection.execute(query).fetchone()[0]
     return epoch
@@ -171,8 +173,14 @@ def _errors(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise ConflictError(f"{path}: {error}") from error
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
             raise ThrottledError(f"no room to write {path}; free some disk space") from error
+        if code == sqlite3.SQLITE_ERROR:  # no such table, or column: trying again will not help
+            raise DataDirectoryError(
+                f"{path} does not hold the tables of its format ({error}); put it back from a backup of the data "
+                "directory"
+            ) from error
         raise UnavailableError(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise DataDirectoryError(
@@ -223,10 +231,23 @@ def _hours(text: str) -> dict[int, int]:
     return {int(hour): count for hour, count in json.loads(text).items()}
 
 
+def _body(intent: Intent) -> dict[str, Any]:
+    """Return an intent as JSON, without its rows."""
+    fields = {each.name: getattr(intent, each.name) for each in dataclasses.fields(intent) if each.name != "rows"}
+    for name in ("hours", "failures", "facts", "metadata"):
+        fields[name] = dict(fields[name])
+    fields["earlier"] = [{"body": _body(each), "rows": each.rows.to_bytes().hex()} for each in intent.earlier]
+    return fields
+
+
 def _intent(body: str, rows: bytes) -> Intent:
-    fields: dict[str, Any] = json.loads(body)
+    return _intent_of(json.loads(body), rows)
+
+
+def _intent_of(fields: dict[str, Any], rows: bytes) -> Intent:
     fields |= {
         "rows": RowSet.from_bytes(rows),
+        "earlier": tuple(_intent_of(each["body"], bytes.fromhex(each["rows"])) for each in fields.get("earlier", ())),
         "term": Term(fields["term"]),
         "settles": tuple(fields["settles"]),
         "hours": {int(hour): count for hour, count in fields["hours"].items()},
@@ -250,10 +271,7 @@ def _remove_stream(connection: sqlite3.Connection, change: RemoveStream) -> None
 
 def _save_intents(connection: sqlite3.Connection, change: SaveIntents) -> None:
     for intent in change.intents:
-        fields = {each.name: getattr(intent, each.name) for each in dataclasses.fields(intent) if each.name != "rows"}
-        for name in ("hours", "failures", "facts", "metadata"):
-            fields[name] = dict(fields[name])
-        newest_hour, body = max(intent.hours, default=0), json.dumps(fields)
+        newest_hour, body = max(intent.hours, default=0), json.dumps(_body(intent))
         connection.execute(
             "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, NULL, ?, ?)",
             (intent.stream, intent.outlet, intent.key, newest_hour, body, intent.rows.to_bytes()),
@@ -302,10 +320,29 @@ def _add_to_account(connection: sqlite3.Connection, change: AddToAccount) -> Non
 
 
 def _bank_segment(connection: sqlite3.Connection, change: BankSegment) -> None:
-    fresh = connection.execute("INSERT OR IGNORE INTO banked VALUES (?)", (change.segment,)).rowcount
+    values = (change.segment, change.books)
+    fresh = connection.execute("INSERT OR IGNORE INTO banked VALUES (?, ?)", values).rowcount
     if fresh:
         for stream, hours in change.accepted.items():
             _add_to_account(connection, AddToAccount(stream, BEFORE_OUTLETS, Term.ACCEPTED, hours))
+
+
+def _let_segments_go(connection: sqlite3.Connection, change: LetSegmentsGo) -> None:
+    names = [(name,) for name in change.segments]
+    connection.executemany("UPDATE banked SET books = '' WHERE segment = ?", names)
+
+
+def _forget_segments(connection: sqlite3.Connection, change: ForgetSegments) -> None:
+    connection.executemany("DELETE FROM banked WHERE segment = ?", [(name,) for name in change.segments])
+
+
+def _forget_manifests(connection: sqlite3.Connection, change: ForgetManifests) -> None:
+    for which, *values in (("outlet = ?", change.outlet), ("stream IN (SELECT uid FROM removed)",)):
+        connection.execute(
+            f"DELETE FROM deliveries WHERE rowid IN (SELECT rowid FROM deliveries WHERE {which} AND finished_ms < ?"
+            " ORDER BY finished_ms LIMIT ?)",
+            (*values, change.before_ms, FORGET_AT_ONCE),
+        )
 
 
 def _save_replay(connection: sqlite3.Connection, change: SaveReplay) -> None:
@@ -332,6 +369,9 @@ _WRITERS: dict[type, Callable[[sqlite3.Connection, Any], None]] = {
     ForgetShard: _forget_shard,
     AddToAccount: _add_to_account,
     BankSegment: _bank_segment,
+    LetSegmentsGo: _let_segments_go,
+    ForgetSegments: _forget_segments,
+    ForgetManifests: _forget_manifests,
     SaveReplay: _save_replay,
     FinishReplay: _finish_replay,
 }

@@ -22,8 +22,11 @@ from firehose.state import (
     DropIntent,
     FinishIntent,
     FinishReplay,
+    ForgetManifests,
+    ForgetSegments,
     ForgetShard,
     Intent,
+    LetSegmentsGo,
     PutStream,
     RemoveStream,
     SaveDone,
@@ -182,6 +185,41 @@ async def test_manifests_come_oldest_first_and_from_a_time_on(store: SqliteState
     assert [each.intent.key for each in late] == ["b", "c"], "an hour is left out once all of it is too old"
 
 
+async def test_old_manifests_of_one_outlet_are_forgotten_and_those_of_removed_streams(store: SqliteStateStore) -> None:
+    await store.apply(PutStream(stream()), PutStream(stream("u2", "views")))
+    for uid in ("u1", "u2"):
+        for outlet in ("destination", "failed"):
+            for key, finished_ms in (("old", HOUR - 1), ("new", HOUR), ("open", None)):
+                each = intent(key, stream=uid, outlet=outlet, term=Term(outlet.replace("destination", "delivered")))
+                await store.apply(SaveIntents((each,)))
+                if finished_ms is not None:
+                    await store.apply(FinishIntent(each, finished_ms))
+    await store.apply(ForgetManifests("destination", HOUR), RemoveStream("u2"))
+    await store.apply(ForgetManifests("nowhere", HOUR))
+
+    async def kept(uid: str, outlet: str) -> list[str]:
+        return sorted(each.intent.key for each in await store.manifests(uid, outlet))
+
+    assert (await kept("u1", "destination"), await kept("u1", "failed")) == (["new"], ["new", "old"])
+    assert (await kept("u2", "destination"), await kept("u2", "failed")) == (["new"], ["new"])
+    assert [(each.outlet, each.key) for each in (await store.load("u1")).intents] == [
+        ("destination", "open"),
+        ("failed", "open"),
+    ]
+
+
+async def test_manifests_are_forgotten_a_part_at_a_time_oldest_first(store: SqliteStateStore) -> None:
+    intents = tuple(intent(f"key-{number:04}") for number in range(2_500))
+    await store.apply(SaveIntents(intents), *(FinishIntent(each, number) for number, each in enumerate(intents)))
+    counts = []
+    for _ in range(4):
+        await store.apply(ForgetManifests("destination", 2_400))
+        left = sorted(each.intent.key for each in await store.manifests("u1", "destination"))
+        assert left == [each.key for each in intents[-len(left) :]]
+        counts.append(len(left))
+    assert counts == [1_500, 500, 100, 100]
+
+
 # --- done rows -------------------------------------------------------------------------------------------------------
 
 
@@ -224,12 +262,24 @@ async def test_accounts_add_up_by_stream_outlet_hour_and_term(store: SqliteState
 
 async def test_a_segment_is_banked_once_whoever_says_so(store: SqliteStateStore, open_store: Open) -> None:
     accepted = {"u1": {HOUR: 3}, "u2": {HOUR: 4}}
-    await store.apply(BankSegment("seg-1", accepted))
-    await store.apply(BankSegment("seg-1", accepted), BankSegment("seg-2", {"u1": {HOUR: 10}}))
+    await store.apply(BankSegment("seg-1", accepted, "1"))
+    await store.apply(BankSegment("seg-1", accepted, "x"), BankSegment("seg-2", {"u1": {HOUR: 10}}, "2"))
     async with opened(open_store) as again:
-        await again.apply(BankSegment("seg-2", {"u1": {HOUR: 10}}))
-        assert await again.banked_segments() == {"seg-1", "seg-2"}
+        await again.apply(BankSegment("seg-2", {"u1": {HOUR: 10}}, "y"))
+        assert await again.banked_segments() == {"seg-1": "1", "seg-2": "2"}
         assert await account(again) == {("u1", "", HOUR, Term.ACCEPTED): 13, ("u2", "", HOUR, Term.ACCEPTED): 4}
+
+
+async def test_a_segment_loses_its_books_before_it_is_forgotten(store: SqliteStateStore, open_store: Open) -> None:
+    names = [f"seg-{number}" for number in range(4)]
+    await store.apply(*(BankSegment(name, {"u1": {HOUR: 1}}, "books") for name in names))
+    await store.apply(LetSegmentsGo(("seg-1", "seg-2", "nobody knows it")))
+    await store.apply(ForgetSegments(("seg-2", "seg-3", "nobody knows it")))
+    async with opened(open_store) as again:
+        assert await again.banked_segments() == {"seg-0": "books", "seg-1": ""}
+        await again.apply(BankSegment("seg-1", {"u1": {HOUR: 1}}, "books"))
+        assert await again.banked_segments() == {"seg-0": "books", "seg-1": ""}, "it was banked once and let go"
+        assert await account(again) == {("u1", "", HOUR, Term.ACCEPTED): 4}
 
 
 # --- replays ---------------------------------------------------------------------------------------------------------
@@ -274,7 +324,7 @@ async def test_a_change_that_fails_takes_the_others_with_it(store: SqliteStateSt
         SaveIntents((intent(),)),
         SaveDone("u1", "s", "destination", 9, {0: RowSet.of_whole("s", [12]).to_bytes()}),
         AddToAccount("u1", "destination", Term.DELIVERED, {HOUR: 10}),
-        BankSegment("seg-1", {"u1": {HOUR: 10}}),
+        BankSegment("seg-1", {"u1": {HOUR: 10}}, "books"),
     ]
     with pytest.raises(FirehoseError):
         await store.apply(*some, SaveReplay("u3", "t", twice.rows, {}), SaveReplay("u3", "t", twice.rows, {}), *some)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,8 @@ class Bench:
         self.clock = FakeClock()
         self.telemetry = RecordingTelemetry()
         self.openings = 0
+        #: What the state knows of banked segments.
+        self.banked: dict[str, str] = {}
 
     def kill(self) -> None:
         """End the processes that have logs open, wherever they are."""
@@ -184,6 +186,30 @@ class Bench:
         )
         self._logs.append(log)
         return log
+
+    def bank(self, log: IngestLog) -> dict[str, int]:
+        """Bank what is sealed, as the service does; return rows by stream."""
+        accounts = log.unbanked()
+        self.banked |= {account.name: account.books for account in accounts}
+        log.mark_banked([account.name for account in accounts])
+        totals: Counter[str] = Counter()
+        for account in accounts:
+            for stream, hours in account.accepted.items():
+                totals[stream] += sum(hours.values())
+        return dict(totals)
+
+    async def reclaim(self, log: IngestLog) -> list[str]:
+        """Give space back, as the service does."""
+
+        async def let_go(names: Collection[str]) -> None:
+            self.disk.step("let go", FOLDER)
+            self.banked |= dict.fromkeys(set(names) & self.banked.keys(), "")
+
+        gone = await log.reclaim(let_go)
+        self.disk.step("forget", FOLDER)
+        for name in gone:
+            self.banked.pop(name, None)
+        return gone
 
     async def put(self, log: IngestLog, records: Sequence[bytes], stream: str = "s", **options: Any) -> Any:
         given = {"arrival_ms": self.clock.now_ms()} | options

@@ -42,7 +42,7 @@ async def test_segments_that_are_compacted_meanwhile_are_not_missed(bench, monke
     await bench.put(log, [b"slow"], "slow")
     await bench.put(log, [bytes(range(256)) * 100])
     await bench.clock.advance(600_000)
-    await log.reclaim()
+    await bench.reclaim(log)
     log.mark_banked([account.name for account in log.unbanked()])
     log.forget_stream("s")
     original = bench.disk.list

@@ -8,21 +8,10 @@ import random
 import pytest
 
 from firehose.errors import UnavailableError
-from firehose.log.events import ReclaimFailed, SegmentCompacted, SegmentSetAside
+from firehose.log.events import ReclaimFailed, SegmentCompacted, SegmentMissing, SegmentSetAside
 from firehose.records import RowSet
 
 MINUTE = 60_000
-
-
-def bank(log) -> dict[str, int]:
-    """Bank what is sealed, as the service does; return rows by stream."""
-    accounts = log.unbanked()
-    log.mark_banked([account.name for account in accounts])
-    totals: dict[str, int] = {}
-    for account in accounts:
-        for stream, hours in account.accepted.items():
-            totals[stream] = totals.get(stream, 0) + sum(hours.values())
-    return totals
 
 
 async def filled(bench, puts: int = 40):
@@ -40,10 +29,10 @@ async def test_a_segment_goes_once_it_is_done_and_banked(bench) -> None:
     before = len(bench.disk.files(".log"))
     log.release("fast", log.shard("put"), 39)
     log.release("slow", log.shard("put"), 9)
-    await log.reclaim()
+    await bench.reclaim(log)
     assert len(bench.disk.files(".log")) == before  # not banked
-    bank(log)
-    gone = await log.reclaim()
+    bench.bank(log)
+    gone = await bench.reclaim(log)
     assert len(bench.disk.files(".log")) == 1 == before - len(gone)  # the open one stays
     assert len(bench.disk.files(".idx")) == 0
     assert log.stats().segments == 1
@@ -51,10 +40,10 @@ async def test_a_segment_goes_once_it_is_done_and_banked(bench) -> None:
 
 async def test_a_segment_stays_while_one_row_of_one_stream_is_not_done(bench) -> None:
     log = await filled(bench)
-    bank(log)
+    bench.bank(log)
     log.release("fast", log.shard("put"), 39)
     log.release("slow", log.shard("put"), 8)
-    await log.reclaim()
+    await bench.reclaim(log)
     assert await bench.records(log, "slow") == [b"slow-36"]
     log.release("slow", log.shard("put"), 4)  # back is ignored
     assert not log.is_pending("fast")
@@ -64,15 +53,15 @@ async def test_a_segment_stays_while_one_row_of_one_stream_is_not_done(bench) ->
 
 async def test_every_row_is_banked_once(bench) -> None:
     log = await filled(bench)
-    banked = bank(log)
-    assert bank(log) == {}
+    banked = bench.bank(log)
+    assert bench.bank(log) == {}
     live = {stream: sum(hours.values()) for stream, hours in log.accepted_unbanked().items()}
     assert {stream: banked[stream] + live.get(stream, 0) for stream in banked} == {"fast": 40, "slow": 10}
 
     names = [segment.name for segment in log._backlog.segments.values() if segment.is_banked]
     bench.disk = bench.disk.crash()
-    again = await bench.open(banked_names=names)
-    live = bank(again)
+    again = await bench.open(banked=dict.fromkeys(names, ""))
+    live = bench.bank(again)
     assert {stream: banked[stream] + live.get(stream, 0) for stream in banked} == {"fast": 40, "slow": 10}
 
 
@@ -81,14 +70,15 @@ async def test_the_replay_lane_is_not_accepted(bench) -> None:
     await bench.put(log, [b"r"], lane="replay")
     await log.close()
     again = await bench.open()
-    assert (again.accepted_unbanked(), again.unbanked()) == ({}, [])
+    assert (again.accepted_unbanked(), [account.accepted for account in again.unbanked()]) == ({}, [{}])
+    bench.bank(again)
     again.release("s", again.shards("s")[0], 0)
-    assert len(await again.reclaim()) == 1
+    assert len(await bench.reclaim(again)) == 1
 
 
 async def test_a_forgotten_stream_keeps_nothing_whatever_comes(bench) -> None:
     log = await filled(bench)
-    bank(log)
+    bench.bank(log)
     log.release("fast", log.shard("put"), 39)
     log.forget_stream("slow")
     log.forget_stream("unknown")
@@ -96,21 +86,21 @@ async def test_a_forgotten_stream_keeps_nothing_whatever_comes(bench) -> None:
     await bench.put(log, [b"late"], "unknown")
     assert not log.is_pending("slow")
     assert not log.is_pending("unknown")
-    bank(log)
-    await log.reclaim()
+    bench.bank(log)
+    await bench.reclaim(log)
     assert log.stats().segments == 1
 
 
 async def test_an_idle_segment_is_sealed(bench) -> None:
     log = await bench.open()
     await bench.put(log, [b"x"])
-    await log.reclaim()
+    await bench.reclaim(log)
     assert log.unbanked() == []
     await bench.clock.advance(10 * MINUTE)
-    await log.reclaim()
-    assert bank(log) == {"s": 1}
+    await bench.reclaim(log)
+    assert bench.bank(log) == {"s": 1}
     log.release("s", log.shard("put"), 0)
-    await log.reclaim()
+    await bench.reclaim(log)
     assert bench.disk.files(".log") == bench.disk.files(".idx") == []
     assert log.shards("s") == []
     answer = await bench.put(log, [b"y"])
@@ -126,8 +116,8 @@ async def test_a_shard_is_known_until_its_last_segment_is_gone_for_good(bench) -
     (name,) = log.shards("s")
     log.release("s", name, 0)
     assert log.shards("s") == [name]
-    bank(log)
-    await log.reclaim()
+    bench.bank(log)
+    await bench.reclaim(log)
     assert log.shards("s") == []
     bench.disk = bench.disk.crash()
     assert (await bench.open()).shards("s") == []
@@ -140,9 +130,9 @@ async def test_a_damaged_segment_is_set_aside(bench) -> None:
     (path,) = bench.disk.files(".log")
     bench.disk.flip(path, 44 + 120)
     log = await bench.open()
-    bank(log)
+    bench.bank(log)
     log.release("s", log.shards("s")[0], 1)
-    await log.reclaim()
+    await bench.reclaim(log)
     aside = bench.folder / "set-aside" / path.name
     assert aside in bench.disk.names
     assert bench.disk.files(".log") == bench.disk.files(".idx") == []
@@ -156,11 +146,11 @@ async def test_a_segment_found_damaged_by_a_reader_is_set_aside(bench) -> None:
     (path,) = bench.disk.files(".log")
     bench.disk.flip(path, 44 + 120)
     log = await bench.open()
-    bank(log)
+    bench.bank(log)
     (name,) = log.shards("s")
     await bench.reads(log, "s", name)
     log.release("s", name, 0)
-    await log.reclaim()
+    await bench.reclaim(log)
     assert bench.folder / "set-aside" / path.name in bench.disk.names
 
 
@@ -182,14 +172,14 @@ async def test_a_segment_is_kept_while_its_header_cuts_the_one_before(bench) -> 
     first, second = log._backlog.segments.values()
     async with log._writer._busy:
         await log._writer._close_segment()
-    bank(log)
+    bench.bank(log)
     assert first.tables is not None
     assert second.is_banked
     log.release("s", log.shard("put"), 1)
     assert log._backlog.finished() == []
-    await log.reclaim()  # the first one gets its sidecar
-    bank(log)
-    assert len(await log.reclaim()) == 1
+    await bench.reclaim(log)  # the first one gets its sidecar
+    bench.bank(log)
+    assert len(await bench.reclaim(log)) == 1
 
 
 class Gate:
@@ -210,7 +200,7 @@ class Gate:
 async def test_files_stay_while_they_are_read(bench, monkeypatch) -> None:
     monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
     log = await filled(bench, 16)
-    bank(log)
+    bench.bank(log)
     log.release("fast", log.shard("put"), 15)
     before = bench.disk.files(".log")
     gate = log._access._executor = Gate()
@@ -222,12 +212,12 @@ async def test_files_stay_while_they_are_read(bench, monkeypatch) -> None:
     assert gate.waiting == 1
     log._access._cache.clear()
     log._access._executor = bench.executor
-    await log.reclaim()
+    await bench.reclaim(log)
     assert before[0] in bench.disk.names
     assert before[1] not in bench.disk.names
     gate.opened.set()
     assert (await reading).batch.data.to_pylist() == [b"slow-0"]
-    await log.reclaim()
+    await bench.reclaim(log)
     assert before[0] not in bench.disk.names
     log.release("slow", shard.name, 3)
     again = log.open_shard("slow", shard.name, after=-1)
@@ -235,7 +225,7 @@ async def test_files_stay_while_they_are_read(bench, monkeypatch) -> None:
     gate.opened.clear()
     reading = asyncio.create_task(again.read(max_bytes=1, max_wait_ms=0))
     await bench.clock.settle()
-    await log.reclaim()
+    await bench.reclaim(log)
     gate.opened.set()
     assert (await reading).batch.data.to_pylist() == [b"slow-0"]
 
@@ -251,24 +241,24 @@ async def test_a_segment_stays_until_its_losses_are_told(bench) -> None:
         bench.disk.flip(path, offset)
     log = await bench.open()
     (name,) = log.shards("unlucky")
-    bank(log)
+    bench.bank(log)
     log.release("done", name, 0)
-    assert await log.reclaim() == []
+    assert await bench.reclaim(log) == []
     (read,) = await bench.reads(log, "unlucky", name)
     assert (len(read.batch), sum(read.unreadable.values()), read.span.last) == (0, 2, 1)
     log.release("unlucky", name, 1)
-    assert len(await log.reclaim()) == 1
+    assert len(await bench.reclaim(log)) == 1
 
 
 async def test_slow_streams_do_not_hold_the_disk_of_the_others(bench, monkeypatch) -> None:
     monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
     log = await filled(bench)
-    bank(log)
+    bench.bank(log)
     before = log.stats().disk_bytes
     log.release("fast", log.shard("put"), 39)
     opened = log.open_shard("slow", log.shard("put"), after=-1)
     first = await opened.read(max_bytes=1, max_wait_ms=0)
-    await log.reclaim()
+    await bench.reclaim(log)
     assert log.stats().disk_bytes < before / 5
     assert len(bench.disk.files(".log")) == log.stats().segments
     assert all(event.after_bytes < event.before_bytes / 10 for event in bench.telemetry.of(SegmentCompacted))
@@ -291,7 +281,7 @@ async def test_unbanked_segments_are_not_compacted(bench, monkeypatch) -> None:
     monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
     log = await filled(bench)
     log.release("fast", log.shard("put"), 39)
-    await log.reclaim()
+    await bench.reclaim(log)
     assert not bench.telemetry.of(SegmentCompacted)
 
 
@@ -303,8 +293,7 @@ async def test_a_crash_at_any_step_of_reclaiming_loses_nothing(bench, monkeypatc
     while crashed:
         bench.begin_anew()
         log = await filled(bench, 16)
-        bank(log)
-        names = [segment.name for segment in log._backlog.segments.values() if segment.is_banked]
+        bench.bank(log)
         log.release("fast", log.shard("put"), 15)
         log.release("slow", log.shard("put"), 0)
         stop = bench.disk.steps + step
@@ -315,12 +304,15 @@ async def test_a_crash_at_any_step_of_reclaiming_loses_nothing(bench, monkeypatc
 
         bench.disk.plan = plan
         try:
-            await log.reclaim()
+            await bench.reclaim(log)
             crashed = False
         except bench.Crash:
             pass
         bench.disk = bench.disk.crash(kept=kept)
-        again = await bench.open(banked_names=names)
+        again = await bench.open(banked=bench.banked)
+        assert not bench.telemetry.of(SegmentMissing)
+        shard = again.shards("slow")[0]
+        assert not any(read.unreadable for read in await bench.reads(again, "slow", shard, after=0))
         assert (await bench.records(again, "slow"))[-3:] == slow[-3:]
         assert {stream: sum(hours.values()) for stream, hours in again.accepted_unbanked().items()} == {
             "fast": 4,
@@ -328,10 +320,10 @@ async def test_a_crash_at_any_step_of_reclaiming_loses_nothing(bench, monkeypatc
         }
         again.release("slow", again.shards("slow")[0], 3)
         again.forget_stream("fast")
-        bank(again)
-        await again.reclaim()
+        bench.bank(again)
+        await bench.reclaim(again)
         assert again.stats().segments == 0
-        assert bench.disk.files("") == []
+        assert (bench.disk.files(""), bench.banked) == ([], {})
         step += 1
     assert step > 30
 
@@ -339,7 +331,7 @@ async def test_a_crash_at_any_step_of_reclaiming_loses_nothing(bench, monkeypatc
 async def test_compaction_that_fails_leaves_everything_as_it_was(bench, monkeypatch) -> None:
     monkeypatch.setattr("firehose.log.backlog._COMPACT_MIN_BYTES", 1_000)
     log = await filled(bench)
-    bank(log)
+    bench.bank(log)
     log.release("fast", log.shard("put"), 39)
 
     def refuse(verb, path):
@@ -347,18 +339,18 @@ async def test_compaction_that_fails_leaves_everything_as_it_was(bench, monkeypa
             raise OSError(28, "No space left on device")
 
     bench.disk.plan = refuse
-    await log.reclaim()
+    await bench.reclaim(log)
     assert bench.telemetry.of(ReclaimFailed)
     assert await bench.records(log, "slow") == [b"slow-%d" % number for number in range(0, 40, 4)]
     bench.disk.plan = None
-    await log.reclaim()
+    await bench.reclaim(log)
     assert bench.telemetry.of(SegmentCompacted)
     assert not bench.disk.files(".tmp")
 
 
 async def test_a_removal_that_fails_is_tried_again(bench) -> None:
     log = await filled(bench)
-    bank(log)
+    bench.bank(log)
     log.forget_stream("slow")
     log.forget_stream("fast")
 
@@ -367,6 +359,6 @@ async def test_a_removal_that_fails_is_tried_again(bench) -> None:
             raise OSError(5, "Input/output error")
 
     bench.disk.plan = refuse
-    assert await log.reclaim() == []
+    assert await bench.reclaim(log) == []
     bench.disk.plan = None
-    assert len(await log.reclaim()) == 9
+    assert len(await bench.reclaim(log)) == 9

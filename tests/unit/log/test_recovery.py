@@ -136,7 +136,7 @@ async def test_a_damaged_sidecar_costs_nothing(bench, where: float, bits: int) -
     for stream, records in put.items():
         assert await bench.records(again, stream) == records
         assert sum(accepted[stream].values()) == len(records)
-    await again.reclaim()
+    await bench.reclaim(again)
     assert len(again.unbanked()) == 1
     bench.telemetry.events.clear()
     third = await bench.open()
@@ -308,5 +308,5 @@ async def test_a_full_disk_does_not_stop_recovery(bench) -> None:
     assert await bench.records(again) == [b"x"]
     assert again.unbanked() == []  # nothing durable says yet how many rows count
     bench.disk.plan = None
-    await again.reclaim()
+    await bench.reclaim(again)
     assert [account.accepted for account in again.unbanked()] == [{"s": {bench.clock.now_ms(): 1}}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 
@@ -203,11 +204,11 @@ async def test_housekeeping_that_fails_is_tried_again(world: ServiceWorld, monke
         errors: list[BaseException] = [UnavailableError("disk"), OSError(5, "disk"), AssertionError("a bug")]
         reclaim, done = service.log.reclaim, asyncio.Event()
 
-        async def failing() -> list[str]:
+        async def failing(*given: Any) -> list[str]:
             if errors:
                 raise errors.pop(0)
             done.set()
-            return await reclaim()
+            return await reclaim(*given)
 
         monkeypatch.setattr(service.log, "reclaim", failing)
         await world.until(done.is_set)

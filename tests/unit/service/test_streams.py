@@ -19,13 +19,17 @@ from tests.service_world import ServiceWorld, ask, break_lake, open_objects, put
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
-ENVIRONMENT = {"KEY_FILE": str(Path(__file__)), "BUCKET": "bucket", "MASK_KEY": "k", "QUICKSTART_HOME": "/tmp"}
+ENVIRONMENT = {"BUCKET": "bucket", "MASK_KEY": "k", "QUICKSTART_HOME": "/tmp"}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_a_definition_is_read_back_as_it_was(example: Path) -> None:
+def test_a_definition_is_read_back_as_it_was(example: Path, tmp_path: Path) -> None:
     """Whatever a stream was defined with: orphans are delivered by what is kept of them."""
-    for config in load([example], environment=ENVIRONMENT).configuration.streams.values():
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_bytes(bytes(range(32)))
+    environment = {**ENVIRONMENT, "KEY_FILE": str(key)}
+    for config in load([example], environment=environment).configuration.streams.values():
         record = StreamRecord("u1", "s", "config", definition_of(config), 1, 0)
         assert config_of(record) == config
         assert definition_of(config_of(record)) == record.definition

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,7 @@ from firehose.errors import (
     ThrottledError,
     UnavailableError,
 )
+from firehose.executors import ThreadExecutor
 from firehose.filesystem import OsFileSystem
 from firehose.protocols import Delivery
 from firehose.sinks.file import FileSink, FileSinkConfig
@@ -214,17 +216,55 @@ async def test_a_redo_syncs_what_a_crash_may_have_left_unsynced(
     assert files.synced == [folder / "a", folder]
 
 
-async def test_only_a_check_removes_what_crashes_left_and_only_when_it_is_old(
-    sink: FileSink, folder: Path, build_context: BuildContext
+@pytest.mark.parametrize("call", ["deliver", "check"])
+async def test_what_crashes_left_is_removed_once_it_is_old(
+    sink: FileSink, folder: Path, build_context: BuildContext, make_delivery: MakeDelivery, call: str
 ) -> None:
-    await sink.check()
     now_s = build_context.environment.clock.now_ms() / 1_000
-    for name, age_s in (("old", 25 * 3600), ("young", 3600)):
-        path = folder / ".firehose-sink/unfinished" / name
-        path.write_bytes(b"left behind")
-        os.utime(path, (now_s - age_s, now_s - age_s))
-    await sink.check()
+
+    def leave() -> None:
+        for name, age_s in (("old", 25 * 3600), ("young", 3600)):
+            path = folder / ".firehose-sink/unfinished" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"left behind, or being written by another process")
+            os.utime(path, (now_s - age_s, now_s - age_s))
+
+    leave()
+    await (sink.check() if call == "check" else sink.deliver(make_delivery(key="a/b")))
     assert unfinished(folder) == ["young"]
+    leave()
+    await sink.deliver(make_delivery(key="a/c"))
+    assert sorted(unfinished(folder)) == ["old", "young"], "the folder is not listed for each delivery"
+
+
+async def test_leftovers_that_cannot_be_removed_are_in_nobodys_way(
+    sink: FileSink, folder: Path, make_delivery: MakeDelivery
+) -> None:
+    (folder / ".firehose-sink/unfinished").mkdir(parents=True)
+    (folder / ".firehose-sink/unfinished/of a friend").symlink_to("nowhere")
+    assert not (await sink.deliver(make_delivery(key="a/b"))).existed
+
+
+async def test_a_file_that_is_opened_too_late_is_closed(folder: Path, build_context: BuildContext) -> None:
+    executor = ThreadExecutor(threads=1, name="sink")
+    environment = replace(build_context.environment, executor=executor)
+    sink = FileSinkConfig(path=folder).build(replace(build_context, environment=environment))
+    os.mkfifo(folder / "slow")  # opening it waits for who writes to it
+
+    async def read() -> None:
+        async with sink.open("slow"):
+            raise AssertionError("the disk hangs")
+
+    reading = asyncio.create_task(read())
+    await asyncio.wait([reading], timeout=0.05)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    os.close(os.open(folder / "slow", os.O_WRONLY))
+    await executor.run(lambda: None)  # behind it
+    await asyncio.sleep(0)
+    gc.collect()  # a file that was left open is told here, as an error
+    executor.close()
 
 
 @pytest.mark.parametrize(

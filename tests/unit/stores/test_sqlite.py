@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from firehose.errors import DataDirectoryError, FirehoseError, ThrottledError, UnavailableError
+from firehose.errors import DataDirectoryError, ThrottledError, UnavailableError
 from firehose.executors import InlineExecutor, ThreadExecutor
 from firehose.state import AddToAccount, PutStream, StreamRecord, Term
-from firehose.stores.sqlite import FORMAT, SqliteStateStore
+from firehose.stores.schema import FORMAT
+from firehose.stores.sqlite import SqliteStateStore
 
 
 async def open_store(path: Path, **options: bool) -> SqliteStateStore:
@@ -55,8 +56,12 @@ async def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
 async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     sql(path, "CREATE TABLE streams (river TEXT)")
-    with pytest.raises(FirehoseError, match="streams already exists"):
+    before = path.read_bytes()
+    with pytest.raises(
+        DataDirectoryError, match=r"format 0 \(table streams already exists\): it is damaged or no state"
+    ):
         await open_store(path)
+    assert path.read_bytes() == before
     sql(path, "INSERT INTO streams VALUES ('Rhine')")  # still its own
 
 
