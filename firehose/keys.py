@@ -19,7 +19,7 @@ from functools import cache
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from firehose.timestamps import TimestampPattern
+from firehose.timestamps import TimestampPattern, doubts
 
 #: How long a prefix may be once it is evaluated, without the date path that is appended to it.
 MAX_EVALUATED = 512
@@ -103,6 +103,15 @@ class Prefix:
     def has_expressions(self) -> bool:
         return any(not isinstance(piece, str) for piece in self.pieces)
 
+    def doubts(self) -> Iterator[str]:
+        """Yield what is legal in the prefix, but likely means something else than its writer thought."""
+        for piece in self.pieces:
+            if isinstance(piece, str) and (found := _LOST_MARK.search(piece)):
+                yield f"{found[0]} is plain text; expressions begin with an exclamation mark, !{found[0]}"
+        patterns = (piece.letters for piece in self.pieces if isinstance(piece, TimestampPattern))
+        # all of a key together: year, month and day may each have an expression of their own
+        yield from doubts(frozenset().union(*patterns))
+
     def evaluate(self, oldest_ms: int, *, identity: UUID, error_output_type: str | None = None) -> str:
         """Return the prefix of the object with `identity` whose oldest row arrived at `oldest_ms`."""
         moment = local_time(oldest_ms, self.time_zone)
@@ -124,6 +133,9 @@ class Prefix:
 
 
 _EXPRESSION = re.compile(r"!\{(?P<namespace>[^:{}]*):(?P<value>(?:'[^']*'|[^'}])*)\}")
+
+#: An expression whose mark was forgotten.
+_LOST_MARK = re.compile(r"\{(?:timestamp|firehose|partitionKeyFrom(?:Query|Lambda)):[^{}]*\}")
 
 
 def _pieces_of(text: str) -> Iterator[Piece]:
@@ -202,3 +214,12 @@ def object_key(
         extension=extension,
         time_zone=prefix.time_zone,
     )
+
+
+def next_key(key: str) -> str:
+    """Return the key for an object whose own is taken for good: the same but for its UUID, and always the same one."""
+    found = list(_UUID.finditer(key))[-1]
+    return f"{key[: found.start()]}{uuid5(NAMESPACE, key)}{key[found.end() :]}"
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

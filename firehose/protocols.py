@@ -168,13 +168,15 @@ class Converted:
     """Columns made from records, and the records that did not fit.
 
     Shape: `columns` has a row for each JSON object of a good record, in order; `failed` holds the positions in the
-    batch of the records that failed, ascending, with a code and a message for each.
+    batch of the records that failed, ascending, with a code and a message for each. `details` has what a message in
+    Firehose's words does not say, like the column; empty where the message says all, and no detail at all is none.
     """
 
     columns: pa.RecordBatch
     failed: npt.NDArray[np.int64]
     codes: Sequence[str]
     messages: Sequence[str]
+    details: Sequence[str] = ()
     #: Units: how often something was visibly cut or ignored, by a bounded word (`unknown_key`, `cut_text`).
     remarks: Mapping[str, int] = field(default_factory=dict)
 

@@ -41,6 +41,7 @@ FAILED_ROWS = pa.schema(
         *ROWS,
         pa.field("code", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("ended_ms", pa.int64(), nullable=False),
     ]
@@ -342,8 +343,9 @@ def _combined(one: RowSet, other: RowSet, combine: Callable[[BitMap64, BitMap64]
 class FailedRows:
     """Rows that could not go on, and why. Shape: `FAILED_ROWS`. `stage` is one for all: a bounded word, see `Stage`.
 
-    `data` holds the original bytes once the worker has fetched them; a stage that saw changed bytes hands those on and
-    leaves `changed` true.
+    `message` is in Firehose's words where it has some; `detail` says more in ours, or is empty. `data` holds the
+    original bytes once the worker has fetched them; a stage that saw changed bytes hands those on and leaves `changed`
+    true.
     """
 
     shard: str
@@ -381,14 +383,16 @@ class FailedRows:
         *,
         codes: Sequence[str] | str,
         messages: Sequence[str] | str,
+        details: Sequence[str] | str = "",
         attempts: int,
         ended_ms: int,
     ) -> FailedRows:
-        """Return every row of `batch` as failed; a single code or message stands for all rows."""
+        """Return every row of `batch` as failed; a single code, message or detail stands for all rows."""
         count = len(batch)
         reasons = [
             pa.array([codes] * count if isinstance(codes, str) else codes, pa.string()),
             pa.array([messages] * count if isinstance(messages, str) else messages, pa.string()),
+            pa.array([details] * count if isinstance(details, str) else details, pa.string()),
             pa.array(np.full(count, attempts, np.int32)),
             pa.array(np.full(count, ended_ms, np.int64)),
         ]

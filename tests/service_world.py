@@ -93,7 +93,13 @@ class ServiceWorld:
     @asynccontextmanager
     async def running(self, **streams: StreamConfig) -> AsyncIterator[Service]:
         """Run a service; leaving the block stops it as a signal does."""
-        async with self.opened(self.configuration(**streams)) as service:
+        async with self.running_as(self.configuration(**streams)) as service:
+            yield service
+
+    @asynccontextmanager
+    async def running_as(self, configuration: Configuration) -> AsyncIterator[Service]:
+        """Run a service with this configuration."""
+        async with self.opened(configuration) as service:
             started = asyncio.Event()
             task = asyncio.create_task(service.run(started))
             try:

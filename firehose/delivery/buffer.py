@@ -1,4 +1,7 @@
-"""Rows waiting to become objects: one cell per outlet and group. No I/O here, and time is an argument."""
+"""Rows waiting to become objects: one cell per outlet and group. No I/O here, and time is an argument.
+
+All times here are of the monotonic clock: cells come due although the machine's clock is set back.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,11 @@ class Cell:
     outlet: str
     group: str
     opened_ms: int
+    #: When its oldest row arrived, which may be long before.
+    since_ms: int = 2**63 - 1
     pieces: list[Batch | FailedRows | SpilledPieces] = field(default_factory=list)
     rows: RowSet = field(default_factory=RowSet)
     hours: dict[int, int] = field(default_factory=dict)
-    oldest_ms: int = 2**63 - 1
     data_bytes: int = 0
     #: What the pieces in memory hold of the process's budget.
     held_bytes: int = CELL_OVERHEAD_BYTES
@@ -45,15 +49,13 @@ class Cell:
         self.rows.add(batch.shard, batch.sequence, batch.sub_sequence)
         for hour, count in hours_of(arrival_ms).items():
             self.hours[hour] = self.hours.get(hour, 0) + count
-        self.oldest_ms = min(self.oldest_ms, int(arrival_ms.min()))
         self.data_bytes += batch.data_bytes
         self.held_bytes += piece.nbytes
 
     def due_ms(self, hints: Hints, *, is_caught_up: bool) -> int:
         """Return when the cell is due by age: from its oldest arrival, so that restarts do not postpone it for ever;
-        but while the source is behind, from its opening, so that a backlog does not crumble into small objects. Never
-        later than that: a clock that was set back leaves arrivals in the future."""
-        return (min(self.oldest_ms, self.opened_ms) if is_caught_up else self.opened_ms) + hints.max_age_ms
+        but while the source is behind, from its opening, so that a backlog does not crumble into small objects."""
+        return (self.since_ms if is_caught_up else self.opened_ms) + hints.max_age_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,11 @@ class Buffer:
         #: Payload bytes of each outlet's cells, in memory or spilled.
         self.waiting_bytes = dict.fromkeys(hints, 0)
 
-    def add(self, outlet: str, group: str, piece: Batch | FailedRows, *, now_ms: int) -> int:
-        """Put rows into their cell, splitting them where it reaches its size. Returns the bytes now held more."""
+    def add(self, outlet: str, group: str, piece: Batch | FailedRows, *, now_ms: int, wall_ms: int) -> int:
+        """Put rows into their cell, splitting them where it reaches its size. Returns the bytes now held more.
+
+        `wall_ms` is what the clock on the wall says now: arrivals are told by it.
+        """
         max_bytes, held_bytes = self._hints[outlet].max_bytes, 0
         for part in _split(piece, self._room(outlet, group), max_bytes):
             cell = self._open.get((outlet, group))
@@ -84,6 +89,7 @@ class Buffer:
             held_bytes -= cell.held_bytes
             self.waiting_bytes[outlet] -= cell.data_bytes
             cell.add(part)
+            cell.since_ms = min(cell.since_ms, now_ms - max(0, wall_ms - _oldest_ms(part)))
             held_bytes += cell.held_bytes
             self.waiting_bytes[outlet] += cell.data_bytes
             if cell.data_bytes >= max_bytes:
@@ -99,7 +105,7 @@ class Buffer:
         hints = self._hints[outlet]
         taken, self._full[outlet] = self._full[outlet][:most], self._full[outlet][most:]
         aged = [cell for cell in self._cells(outlet) if cell.due_ms(hints, is_caught_up=is_caught_up) <= now_ms]
-        for cell in sorted(aged, key=lambda cell: cell.oldest_ms)[: most - len(taken)]:
+        for cell in sorted(aged, key=lambda cell: cell.since_ms)[: most - len(taken)]:
             taken.append(self._open.pop((cell.outlet, cell.group)))
         self.waiting_bytes[outlet] -= sum(cell.data_bytes for cell in taken)
         return taken
@@ -136,6 +142,10 @@ class Buffer:
     def held_bytes(self) -> int:
         """What all cells hold in memory."""
         return sum(cell.held_bytes for cell in self.cells())
+
+
+def _oldest_ms(piece: Batch | FailedRows) -> int:
+    return int((piece if isinstance(piece, Batch) else piece.batch()).arrival_ms.min())
 
 
 def _split(piece: Batch | FailedRows, room: int, max_bytes: int) -> Iterator[Batch | FailedRows]:

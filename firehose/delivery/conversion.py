@@ -98,7 +98,8 @@ def _encode_request(prepared: Prepared, data: pa.LargeBinaryArray) -> bytes:
 
 def _decode_answer(frame: bytes) -> Converted:
     head, columns = _unframe(frame)
-    return Converted(columns, np.array(head["failed"], np.int64), head["codes"], head["messages"], head["remarks"])
+    failed = np.array(head["failed"], np.int64)
+    return Converted(columns, failed, head["codes"], head["messages"], head["details"], head["remarks"])
 
 
 def child(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
@@ -120,6 +121,7 @@ def child(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
             "failed": found.failed.tolist(),
             "codes": list(found.codes),
             "messages": list(found.messages),
+            "details": list(found.details),
             "remarks": dict(found.remarks),
         }
         return _frame(reply, found.columns)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from firehose.clock import Clock
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.events import DeliveryFailed, ObjectDelivered
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import Outlet, StreamPlan
-from firehose.errors import FirehoseError, IntegrityError, StaleEpochError
-from firehose.protocols import Delivery, Receipt
+from firehose.delivery.sealer import NO_ROWS, ROWS_METADATA, rows_digest
+from firehose.errors import ConflictError, FirehoseError, IntegrityError, StaleEpochError
+from firehose.protocols import Delivery, ObjectInfo
 from firehose.state import Intent
 from firehose.telemetry import Emitter
 
@@ -35,6 +38,21 @@ def delivery_of(intent: Intent, path: Path) -> Delivery:
         content_encoding=intent.content_encoding,
         metadata=intent.metadata,
     )
+
+
+def _as_it_stands(intent: Intent, info: ObjectInfo) -> Intent:
+    """Return an intent with what the store says of its object."""
+    return dataclasses.replace(
+        intent,
+        body_bytes=info.body_bytes,
+        checksum=info.checksum or "",
+        content_encoding=info.content_encoding,
+        metadata=info.metadata,
+    )
+
+
+class PlaceKeptError(Exception):
+    """An object without rows stands under the key, and always will: these rows were sent under it once before."""
 
 
 class Courier:
@@ -59,15 +77,17 @@ class Courier:
         self._flush.set()
         self._flush = asyncio.Event()
 
-    async def deliver(self, intent: Intent, is_expired: Callable[[Intent], bool]) -> Receipt | None:
-        """Return what the sink did with the object, or None where its rows expired before it could be delivered."""
+    async def deliver(self, intent: Intent, is_expired: Callable[[Intent], bool]) -> Intent | None:
+        """Return the object as it stands in the end, or None where its rows expired before it could be delivered.
+
+        Errors: PlaceKeptError; those that no waiting heals.
+        """
         backoff = Backoff(self._chance)
-        delivery = delivery_of(intent, self._outbox.path(intent))
         while True:
             try:
                 async with self._places:
-                    receipt = await self._outlet.sink.deliver(delivery)
-            except (StaleEpochError, IntegrityError):
+                    stands, existed = await self._send(intent)
+            except (StaleEpochError, IntegrityError, PlaceKeptError):
                 raise  # bytes damaged on this disk never heal: the worker starts again, and makes the object again
             except FirehoseError as error:
                 if is_expired(intent):
@@ -75,8 +95,27 @@ class Courier:
                 await self._wait(intent, error, backoff)
                 continue
             self.last_error = None
-            self._tell(intent, receipt)
-            return receipt
+            self._tell(stands, existed=existed)
+            return stands
+
+    async def _send(self, intent: Intent) -> tuple[Intent, bool]:
+        """Send it once; return what stands, and whether it stood there before.
+
+        The same rows in other bytes are delivered, too: whoever puts back an old copy of the data directory seals them
+        again, with another data key and another answer of a function. Errors: PlaceKeptError, and those of the sink.
+        """
+        sink: Any = self._outlet.sink
+        try:
+            receipt = await self._outlet.sink.deliver(delivery_of(intent, self._outbox.path(intent)))
+        except ConflictError:
+            info: ObjectInfo = await sink.stat(intent.key)
+            digest = info.metadata.get(ROWS_METADATA)
+            if digest == NO_ROWS:
+                raise PlaceKeptError(intent.key) from None
+            if digest != rows_digest(intent.rows):
+                raise
+            return _as_it_stands(intent, info), True
+        return intent, receipt.existed
 
     async def _wait(self, intent: Intent, error: FirehoseError, backoff: Backoff) -> None:
         self.last_error = error
@@ -95,7 +134,7 @@ class Courier:
         )
         await self._clock.wait(self._flush, wait_ms)
 
-    def _tell(self, intent: Intent, receipt: Receipt) -> None:
+    def _tell(self, intent: Intent, *, existed: bool) -> None:
         self._telemetry.emit(
             ObjectDelivered(
                 stream=self._plan.identity.name,
@@ -106,7 +145,7 @@ class Courier:
                 body_bytes=intent.body_bytes,
                 data_bytes=int(intent.facts["data_bytes"]),
                 attempt=intent.attempt,
-                existed=receipt.existed,
+                existed=existed,
                 freshness_ms=max(0, self._clock.now_ms() - intent.oldest_ms),
             )
         )

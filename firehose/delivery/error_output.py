@@ -52,5 +52,6 @@ def _entries(failed: FailedRows, layout: Layout) -> Iterator[dict[str, Any]]:
             "sequenceNumber": str(columns["sequence"][index]),
             "subSequenceNumber": None if sub_sequence == WHOLE else sub_sequence,
             "shardId": failed.shard,
+            **({"errorDetail": detail} if (detail := columns["detail"][index]) else {}),
             **facts,
         }

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class Intake:
         self._budget = parts.budget
         self._clock = parts.clock
         self._telemetry = parts.telemetry
+        self._steps = parts.steps
         self._window: deque[_InTransform] = deque()
         self._on_turn = on_turn
         self._is_replay = is_replay
@@ -106,7 +108,8 @@ class Intake:
                 return None  # first what is in hand goes on to where it can spill, or all would wait for each other
             await self._budget.take(READ_BYTES)
         try:
-            got = await self.shard.read(max_bytes=READ_BYTES, max_wait_ms=0)
+            read = partial(self.shard.read, max_bytes=READ_BYTES, max_wait_ms=0)
+            got = await self._steps.run("read", read)
             batch = self._accept(got) if isinstance(got, Read) else None
             if batch is not None:
                 self._budget.overdraw(batch.nbytes)

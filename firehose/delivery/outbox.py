@@ -119,6 +119,10 @@ class Outbox:
         """Say that this intent needs its file."""
         self._users.setdefault(intent.path, set()).add(intent.key)
 
+    def holds(self, intent: Intent) -> bool:
+        """Return whether the intent's bytes are here: they were found whole, or made here, and not dropped."""
+        return intent.key in self._users.get(intent.path, ())
+
     def drop(self, intent: Intent) -> None:
         """Say that this intent is done with its file, which goes with its last intent."""
         users = self._users.get(intent.path, set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +11,13 @@ from functools import partial
 from firehose.clock import HOUR_MS
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.buffer import Cell
-from firehose.delivery.courier import Courier
+from firehose.delivery.courier import Courier, PlaceKeptError
 from firehose.delivery.events import BufferSpilled, RecordsExpired
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import FAILED, Outlet
 from firehose.delivery.sealer import Sealed
 from firehose.errors import FirehoseError, StaleEpochError
+from firehose.keys import next_key
 from firehose.records import FailedRows
 from firehose.state import DropIntent, FinishIntent, Intent, SaveIntents, Term
 
@@ -72,13 +74,13 @@ class Outflow:
             if self._wants_spill:
                 self._wants_spill = False
                 await self._spill_largest()
-            now_ms, is_caught_up = clock.now_ms(), self._links.is_caught_up()
+            now_ms, is_caught_up = clock.monotonic_ms(), self._links.is_caught_up()
             may_seal = self._may_seal()
             if may_seal and now_ms >= not_before_ms:
                 cells = buffer.take_due(name, now_ms=now_ms, is_caught_up=is_caught_up, most=CELLS_A_FILE)
                 if cells:
                     wait_ms = await self._try_to_seal(cells, tasks, backoff)
-                    not_before_ms = clock.now_ms() + wait_ms
+                    not_before_ms = clock.monotonic_ms() + wait_ms
                     continue
             due_ms = buffer.next_due_ms(name, is_caught_up=is_caught_up) if may_seal else None
             idle_ms = None if due_ms is None else max(0, max(due_ms, not_before_ms) - now_ms)
@@ -86,12 +88,27 @@ class Outflow:
 
     async def deliver(self, intent: Intent) -> None:
         """Return when the object stands, or its rows expired before it could."""
-        receipt = await self.courier.deliver(intent, self._is_expired)
-        if receipt is None:
+        while True:
+            try:
+                stands = await self.courier.deliver(intent, self._is_expired)
+                break
+            except PlaceKeptError:
+                intent = await self._move(intent)
+        if stands is None:
             self._parts.telemetry.emit(RecordsExpired(self._parts.plan.identity.name, len(intent.rows)))
             self._links.close(intent, Term.EXPIRED, DropIntent(intent))
         else:
-            self._links.close(intent, intent.term, FinishIntent(intent, self._parts.clock.now_ms()))
+            self._links.close(stands, stands.term, FinishIntent(stands, self._parts.clock.now_ms()))
+
+    async def _move(self, intent: Intent) -> Intent:
+        """Give an object another key: its own is taken by one without rows, so it cannot arrive there any more."""
+        parts, moved = self._parts, dataclasses.replace(intent, key=next_key(intent.key))
+        await parts.steps.run("save intents", lambda: parts.state.apply(DropIntent(intent), SaveIntents((moved,))))
+        parts.outbox.keep(moved)
+        await parts.executor.run(lambda: parts.outbox.drop(intent))
+        del self.open[intent.key]
+        self.open[moved.key] = moved
+        return moved
 
     def _may_seal(self) -> bool:
         if self._outlet.name == FAILED:

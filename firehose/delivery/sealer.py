@@ -39,6 +39,10 @@ def rows_digest(rows: RowSet) -> str:
     return hashlib.blake2b(rows.to_bytes(), digest_size=16).hexdigest()
 
 
+#: What an object says that holds no rows: it only keeps what was sent before from arriving (`redo.py`).
+NO_ROWS = rows_digest(RowSet())
+
+
 @dataclass(slots=True)
 class _Object:
     """What one object holds, as it is being written."""
@@ -136,7 +140,7 @@ class Sealer:
         write = self._write_failed if cell.outlet == FAILED else self._write_rows
         made = await write(cell, layers.top)
         await self._executor.run(layers.close)
-        if not made.records:
+        if not made.records and redo is None:
             return None, made.failed
         return self._intent(cell, outlet, file, output, key, made, redo), made.failed
 
@@ -198,6 +202,7 @@ class Sealer:
                 bad,
                 codes=found.codes,
                 messages=found.messages,
+                details=found.details or "",
                 attempts=1,
                 ended_ms=self._clock.now_ms(),
             )
@@ -257,7 +262,7 @@ class Sealer:
             checksum=output.checksum,
             attempt=attempt,
             created_ms=self._clock.now_ms(),
-            oldest_ms=made.oldest_ms,
+            oldest_ms=made.oldest_ms if made.records else self._clock.now_ms(),
             hours=made.hours,
             failures=made.failures,
             facts=facts,

@@ -145,26 +145,28 @@ class StreamWorker:
         """Work until cancelled. Errors: StaleEpochError where another worker took over; AssertionError for our bugs."""
         await self._executor.run(self._parts.spill.clear)
         saved = await self._steps.run("load", lambda: self._parts.state.load(self.plan.identity.uid))
-        here, gone = await self._executor.run(lambda: self._outbox.recover(saved.intents))
+        recover = partial(self._executor.run, lambda: self._outbox.recover(saved.intents))
+        here, gone = await self._steps.run("recover", recover)
         self.ledger.restore(saved.done)
         for intent in saved.intents:
             self._outflows[intent.outlet].open[intent.key] = intent
-            self._recovered = self._recovered | intent.rows
-            for shard in intent.rows.shards():
+            self._recovered = self._recovered | intent.attempts[0].rows
+            for shard in intent.attempts[0].rows.shards():
                 self.ledger.add_shard(shard)
         self._telemetry.emit(StreamStarted(self.plan.identity.name, len(here), len(gone)))
         async with asyncio.TaskGroup() as tasks:
             for intent in here:
-                tasks.create_task(self._outflows[intent.outlet].deliver(intent))
+                if not intent.earlier:
+                    tasks.create_task(self._outflows[intent.outlet].deliver(intent))
             for outflow in self._outflows.values():
                 tasks.create_task(outflow.run(tasks))
             tasks.create_task(self._commit_forever())
-            await self._follow_source(tasks, list(gone))
+            await self._follow_source(tasks, [*gone, *(intent for intent in here if intent.earlier)])
 
-    async def _follow_source(self, tasks: asyncio.TaskGroup, gone: list[Intent]) -> None:
+    async def _follow_source(self, tasks: asyncio.TaskGroup, unsettled: list[Intent]) -> None:
         """Take up shards as they are assigned, drop them as they are revoked."""
         source, uid = self.plan.source, self.plan.identity.uid
-        owned = {shard for intent in self._all_open() for shard in intent.rows.shards()}
+        owned = {shard for intent in self._all_open() for shard in intent.attempts[0].rows.shards()}
         stale = self.ledger.shards() - set(await source.shards()) - owned
         for shard in stale:
             self.ledger.remove_shard(shard)
@@ -180,8 +182,8 @@ class StreamWorker:
             self._saved[event.shard] = position = self.ledger.position(event.shard)
             await source.release(event.shard, position)
             self._shards[event.shard] = await source.open(event.shard, after=position)
-            for intent in [each for each in gone if set(each.rows.shards()) <= set(self._shards)]:
-                gone.remove(intent)
+            for intent in [each for each in unsettled if set(each.attempts[0].rows.shards()) <= set(self._shards)]:
+                unsettled.remove(intent)
                 tasks.create_task(self._redo(intent))
             reading[event.shard] = tasks.create_task(self._read(self._shards[event.shard], is_replay=event.is_replay))
             self._moved.set()
@@ -248,7 +250,8 @@ class StreamWorker:
         self._telemetry.emit(RecordsFailed(self.plan.identity.name, failed.stage, len(failed), dict(codes)))
 
     def _put(self, outlet: str, group: str, piece: Batch | FailedRows) -> None:
-        self._budget.overdraw(self.buffer.add(outlet, group, piece, now_ms=self._clock.now_ms()))
+        now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.now_ms()
+        self._budget.overdraw(self.buffer.add(outlet, group, piece, now_ms=now_ms, wall_ms=wall_ms))
         self._look_for_room()
         self._outflows[outlet].wake.set()
 
@@ -266,18 +269,16 @@ class StreamWorker:
         self._moved.set()
 
     async def _redo(self, intent: Intent) -> None:
-        """Make an object again whose bytes are gone."""
-        redo = Redo(
+        """Settle an object whose bytes are gone, or were before."""
+        await Redo(
             intent=intent,
+            is_here=self._outbox.holds(intent),
             parts=self._parts,
             shards=self._shards,
             transform=self._transform,
             absorb=self._absorb,
-            settle_dropped=self._settle_dropped,
-            fail=self._fail,
             close=self._close_intent,
-        )
-        await redo.run()
+        ).run()
 
     # --- commit ------------------------------------------------------------------------------------------------------
 

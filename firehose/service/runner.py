@@ -15,7 +15,7 @@ from firehose.components import StreamIdentity
 from firehose.config.models import StreamConfig
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.worker import StreamWorker, WorkerLimits
-from firehose.errors import FirehoseError, NotFoundError, StaleEpochError
+from firehose.errors import FirehoseError, NotFoundError, StaleEpochError, UnavailableError
 from firehose.service.events import WorkerFailed
 from firehose.service.planning import Shared, build_plan, close_plan
 from firehose.state import PutStream, StateStore, StreamRecord
@@ -84,6 +84,12 @@ class StreamRunner:
         """What keeps the stream from going on."""
         return self._error or (self.worker.last_error if self.worker else None)
 
+    @property
+    def function_error(self) -> FirehoseError | None:
+        """What a function of the stream fails with: its records go to the error output, and the stream goes on."""
+        transforms = self.worker.plan.transforms if self.worker else ()
+        return next((error for each in transforms if (error := getattr(each, "last_error", None))), None)
+
     @contextmanager
     def putting(self) -> Iterator[None]:
         """Count a put as under way while the block runs."""
@@ -135,6 +141,8 @@ class StreamRunner:
                 raise
             except* FirehoseError as group:
                 error = first_of(group)
+            except* OSError as group:
+                error = UnavailableError(str(first_of(group)))
             except* Exception as group:  # noqa: BLE001 - told below; a bug in one stream must not stop the others
                 caught = first_of(group)
                 text = f"{type(caught).__name__}: {caught}"
