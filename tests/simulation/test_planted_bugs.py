@@ -1,0 +1,195 @@
+"""The simulation catches what it is for: each bug planted here breaks a law within a few worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import pytest
+
+from firehose.budget import ByteBudget
+from firehose.delivery import plan
+from firehose.delivery.buffer import Cell
+from firehose.delivery.intake import Intake
+from firehose.delivery.ledger import Ledger
+from firehose.delivery.outflow import Outflow
+from firehose.delivery.plan import DESTINATION
+from firehose.delivery.progress import Progress
+from firehose.delivery.redo import Redo
+from firehose.delivery.spill import Spill
+from firehose.delivery.worker import StreamWorker
+from firehose.records import Batch, FailedRows, RowSet
+from firehose.service.replays import Replays
+from firehose.state import DropIntent, FinishIntent, FinishReplay, ForgetShard, Intent, SaveIntents, Term
+from firehose.stores import sqlite
+from tests import disk
+from tests.simulation.machine import Machine
+from tests.simulation.town import Town
+
+#: Worlds in which a bug must show. Most do in one of three.
+WORLDS = 200
+
+Bug = Callable[[], AbstractContextManager[Any]]
+BUGS: dict[str, Bug] = {}
+
+
+def bug(where: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Plant the decorated function in the place of another one."""
+
+    def plant(wrong: Callable[..., Any]) -> Callable[..., Any]:
+        BUGS[wrong.__name__] = partial(mock.patch.object, where, name, wrong)
+        return wrong
+
+    return plant
+
+
+# --- delivery --------------------------------------------------------------------------------------------------------
+
+
+@bug(Outflow, "deliver")
+async def rows_are_done_before_their_object_stands(self: Outflow, intent: Intent) -> None:
+    self._links.close(intent, intent.term, FinishIntent(intent, 0))
+    await self.courier.deliver(intent, lambda _: False)
+
+
+@bug(StreamWorker, "_fail")
+def failed_rows_are_counted_and_not_kept(self: StreamWorker, failed: FailedRows) -> None:
+    rows = failed.batch()
+    self.ledger.settle(rows.row_set(), (DESTINATION,), Term.FAILED, rows.hours())
+
+
+def objects_are_sent_before_it_is_saved_that_they_will_be(connection: Any, change: SaveIntents) -> None:
+    pass
+
+
+BUGS[objects_are_sent_before_it_is_saved_that_they_will_be.__name__] = partial(
+    mock.patch.dict, sqlite._WRITERS, {SaveIntents: objects_are_sent_before_it_is_saved_that_they_will_be}
+)
+
+
+@bug(Intake, "_not_done")
+def rows_that_are_done_are_read_again(self: Intake, batch: Batch) -> Batch:
+    return batch
+
+
+@bug(Progress, "_advance")
+def the_position_passes_rows_that_are_not_done(self: Progress) -> None:
+    last = self._beyond.max()
+    self._dirty_chunks |= set(range(last + 1))
+    self.position = last
+    self._beyond.clear()
+
+
+_mark_all = Ledger.settle
+
+
+@bug(Ledger, "settle")
+def what_is_dropped_counts_twice(self: Ledger, rows: RowSet, outlets: Any, term: Term | None, hours: Any) -> None:
+    twice = {hour: 2 * count for hour, count in hours.items()} if term is Term.DROPPED else hours
+    _mark_all(self, rows, outlets, term, twice)
+
+
+@bug(Spill, "pieces")
+async def spilled_rows_are_forgotten(self: Spill, cell: Cell) -> Any:
+    for piece in cell.pieces:
+        if isinstance(piece, Batch | FailedRows):
+            yield piece
+
+
+_read_forever = StreamWorker._read
+
+
+@bug(StreamWorker, "_read")
+async def the_position_of_a_shard_that_ended_is_forgotten_too_early(
+    self: StreamWorker, shard: Any, **given: Any
+) -> None:
+    await _read_forever(self, shard, **given)
+    self.ledger.add(ForgetShard(self.plan.identity.uid, shard.name))
+
+
+_add = Cell.add
+
+
+@bug(Cell, "add")
+def rows_are_put_before_those_that_came_first(self: Cell, piece: Any) -> None:
+    _add(self, piece)
+    self.pieces.reverse()
+
+
+# --- what was sent before --------------------------------------------------------------------------------------------
+
+_make_again = Redo._make_again
+
+
+@bug(Redo, "_make_again")
+async def what_may_arrive_yet_is_forgotten(self: Redo) -> Intent:
+    self.parts.ledger.add(DropIntent(self.intent))
+    object.__setattr__(self, "intent", Intent(**{**_fields(self.intent), "earlier": ()}))
+    return await _make_again(self)
+
+
+def _fields(intent: Intent) -> dict[str, Any]:
+    return {name: getattr(intent, name) for name in intent.__slots__}
+
+
+@bug(Redo, "run")
+async def nothing_keeps_the_place_of_what_may_arrive_yet(self: Redo) -> None:
+    rows = self.intent.attempts[0].rows
+    self.close(self.intent, None, DropIntent(self.intent))
+    await self._start_over(rows)
+
+
+#: These show only where finished objects are lost.
+LOSSES = ("what_may_arrive_yet_is_forgotten", "nothing_keeps_the_place_of_what_may_arrive_yet")
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+@bug(Machine, "_uuid")
+def a_stream_that_is_made_anew_has_the_identity_of_the_old_one(self: Machine) -> UUID:
+    return UUID(int=1)
+
+
+@bug(plan, "object_uuid")
+def objects_collide(**_: Any) -> UUID:
+    return UUID(int=1)
+
+
+# --- log, replay, memory ---------------------------------------------------------------------------------------------
+
+
+@bug(disk._Handle, "sync")
+def puts_are_acknowledged_before_they_are_on_the_disk(self: Any) -> None:
+    pass
+
+
+@bug(Replays, "settle_unknown")
+async def a_replay_that_broke_off_counts_as_never_made(self: Replays) -> None:
+    for record in await self._state.streams():
+        for each in (await self._state.replays(record.uid))[1]:
+            await self._state.apply(FinishReplay(each.stream, each.token, False))
+    self._has_unknown = False
+
+
+@bug(ByteBudget, "_fits")
+def memory_has_no_bounds(self: ByteBudget, amount_bytes: int) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    with BUGS[name]():
+        for seed in range(WORLDS):
+            with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+                try:
+                    Town(seed, Path(folder), outbox_losses=0.6 if name in LOSSES else 0.15).run()
+                except (Exception, asyncio.CancelledError):
+                    return
+    pytest.fail(f"{name} was not caught in {WORLDS} worlds")

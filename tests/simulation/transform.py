@@ -1,0 +1,82 @@
+"""A function that answers as it likes: by what the record says, or otherwise each time it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from firehose import arrow
+from firehose.errors import UnavailableError
+from firehose.protocols import Stage
+from firehose.records import Batch, FailedRows, Outcome
+
+OK, FAIL, DROP = range(3)
+
+#: What a changed record ends in.
+CHANGED = b"!"
+
+
+@dataclass(slots=True)
+class Whims:
+    """What the function is like. Outlives every process, as code somewhere else does.
+
+    `is_fickle`: it may answer otherwise when it is asked again. `is_repaired`: it fails nothing any more.
+    """
+
+    chance: random.Random
+    is_fickle: bool
+    fails: float = 0.0
+    drops: float = 0.0
+    changes: float = 0.0
+    breaks: float = 0.0
+    slowest_ms: int = 0
+    is_repaired: bool = False
+    #: Every record that it ever dropped.
+    dropped: set[bytes] = field(default_factory=set)
+
+    def transform(self) -> Transform:
+        """Return the function as one stream calls it."""
+        return Transform(self)
+
+    def fate(self, record: bytes) -> int:
+        """Return what becomes of a record now."""
+        number = self._number(record, 1)
+        if number < self.fails:
+            return OK if self.is_repaired else FAIL
+        return DROP if number < self.fails + self.drops else OK
+
+    def changed(self, record: bytes) -> bytes:
+        """Return the record as the function hands it on."""
+        return record + CHANGED if self._number(record, 2) < self.changes else record
+
+    def _number(self, record: bytes, salt: int) -> float:
+        return self.chance.random() if self.is_fickle else zlib.crc32(record, salt) / 2**32
+
+
+class Transform:
+    """Fulfils the contract of the same name."""
+
+    def __init__(self, whims: Whims) -> None:
+        self._whims = whims
+
+    async def apply(self, batch: Batch) -> Outcome:
+        whims = self._whims
+        await asyncio.sleep(whims.chance.random() * whims.slowest_ms / 1_000)
+        if whims.chance.random() < whims.breaks:
+            raise UnavailableError("the function is away")
+        records = batch.data.to_pylist()
+        fate = np.array([whims.fate(each) for each in records])
+        ok = batch.take(np.flatnonzero(fate == OK))
+        bad = batch.take(np.flatnonzero(fate == FAIL))
+        whims.dropped |= {record for record, each in zip(records, fate.tolist(), strict=True) if each == DROP}
+        if whims.changes and len(ok):
+            ok = ok.with_data(arrow.binary_column([whims.changed(each) for each in ok.data.to_pylist()]))
+        failed = FailedRows.of(Stage.TRANSFORM, bad, codes="X", messages="x", attempts=1, ended_ms=0)
+        return Outcome(ok, (failed,), batch.take(np.flatnonzero(fate == DROP)).row_set())
+
+    async def close(self) -> None:
+        """Nothing is open."""
