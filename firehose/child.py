@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
@@ -27,7 +28,7 @@ HEADER = struct.Struct("!QB")
 
 #: The body is what the code returned.
 RETURNED = 0
-#: The body is JSON: type, message and traceback of what the code raised.
+#: The body is JSON: type, message, place and traceback of what the code raised.
 RAISED = 1
 
 #: Characters of a traceback that are reported: its end says most.
@@ -37,7 +38,7 @@ MESSAGE_CHARACTERS = 2_048
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
-_OUT_OF_MEMORY = b'{"type": "MemoryError", "message": "", "traceback": ""}'
+_OUT_OF_MEMORY = b'{"type": "MemoryError", "message": "", "place": "", "traceback": ""}'
 
 Handler = Callable[[bytes], bytes]
 Factory = Callable[[Mapping[str, Any]], Handler]
@@ -92,6 +93,7 @@ def describe(error: BaseException) -> bytes:
             {
                 "type": type(error).__name__,
                 "message": _message(error)[:MESSAGE_CHARACTERS],
+                "place": _place(error),
                 "traceback": _traceback(error)[-TRACEBACK_CHARACTERS:],
             }
         ).encode()
@@ -100,19 +102,34 @@ def describe(error: BaseException) -> bytes:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):  # its text does not name the file
-        return f"{error.msg} ({error.filename}, line {error.lineno})"
+    if isinstance(error, SyntaxError):  # its text repeats the name of the file, without the folder
+        return error.msg
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - an exception of theirs may fail to describe itself
         return "(its text could not be had)"
 
 
+def _place(error: BaseException) -> str:
+    """Return where in the code that was run, not in the libraries it calls, it went wrong: `FILE:LINE`, or nothing."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    libraries = (f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    others = (*libraries, "<")
+    own = [each for each in traceback.extract_tb(_begin(error)) if not each.filename.startswith(others)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
 def _traceback(error: BaseException) -> str:
-    found: TracebackType | None = error.__traceback__
+    return "".join(traceback.format_exception(type(error), error, _begin(error) or error.__traceback__))
+
+
+def _begin(error: BaseException) -> TracebackType | None:
+    """Return the traceback from where the code begins that was run, None where all of it is ours."""
+    found = error.__traceback__
     while found is not None and _is_ours(found.tb_frame):
         found = found.tb_next
-    return "".join(traceback.format_exception(type(error), error, found or error.__traceback__))
+    return found
 
 
 def _is_ours(frame: FrameType) -> bool:

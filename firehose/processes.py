@@ -62,13 +62,14 @@ class ChildDiedError(UnavailableError):
 
 
 class ChildError(InvalidError):
-    """The code in the child raised `type_name`. `detail` is its traceback."""
+    """The code in the child raised `type_name`. `detail` is its traceback, `place` the line of its own in it."""
 
     code = "ChildRaised"
 
-    def __init__(self, message: str, *, type_name: str, detail: str) -> None:
+    def __init__(self, message: str, *, type_name: str, place: str, detail: str) -> None:
         super().__init__(message)
         self.type_name = type_name
+        self.place = place
         self.detail = detail
 
 
@@ -149,6 +150,11 @@ class ProcessPool:
             self._put_back(child)
             return answer
 
+    async def start(self) -> None:
+        """Have a child ready, so that what its code does when it is loaded is known. Errors: those of `call`."""
+        async with self._turns:
+            self._put_back(await self._ready_child())
+
     async def close(self) -> None:
         """Kill all children. Calls under way fail, and so do later ones."""
         self._is_closed = True
@@ -211,6 +217,7 @@ class ProcessPool:
         raise ChildError(
             f"{found['type']}: {found['message']}".removesuffix(": "),
             type_name=found["type"],
+            place=found["place"],
             detail=found["traceback"],
         )
 

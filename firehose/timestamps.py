@@ -12,7 +12,8 @@ Source: java.time.format.DateTimeFormatter, JDK 8 to 18; JDK 19 gave `F` another
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,6 +51,24 @@ class TimestampPattern:
     def parse(cls, text: str) -> TimestampPattern:
         """Read a pattern. Errors: ValueError, saying what in it is wrong."""
         return cls(text, tuple(_parts_of(text)))
+
+    @property
+    def letters(self) -> frozenset[str]:
+        """The letters that stand for something, without what is quoted."""
+        return frozenset(filter(_is_letter, re.sub("'[^']*'", "", self.text)))
+
+
+def doubts(letters: frozenset[str]) -> Iterator[str]:
+    """Yield what is legal in the patterns of one key, but likely means something else than its writer thought."""
+    if "Y" in letters and not letters & set("wW"):
+        yield "Y is the year of the week, another one around New Year; for the year write yyyy"
+    is_minute_for_month = not letters & set("HhKkAN") or ("d" in letters and not letters & set("ML"))
+    if "m" in letters and is_minute_for_month:
+        yield "m is the minute; for the month write MM"
+    if "D" in letters and (letters & set("ML") or ("m" in letters and is_minute_for_month)):
+        yield "D is the day of the year; for the day of the month write dd"
+    if letters & set("hK") and not letters & set("aB"):
+        yield "h and K count to 12 only, so morning and afternoon have the same keys; for the hour of the day write HH"
 
 
 def _parts_of(text: str) -> list[str | Render]:

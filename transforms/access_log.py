@@ -28,8 +28,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 _QUOTED = rb'"((?:[^"\\]|\\.)*)"'
+# A name may have a few words, but no quotes or control characters, which servers escape. A word that is a `-` or begins
+# with `[` would be a field of another format: its columns must not land under other names.
+_WORD = rb'(?!- |\[)(?:[^\s"\\\x00-\x1f]|\\.)+'
+_USER = rb"(-|" + _WORD + rb"(?: " + _WORD + rb"){0,3})"
 _LINE = re.compile(
-    rb"(\S+) (\S+) (.{1,256}?) \[([^\]]{1,40})\] " + _QUOTED + rb" (\d{3}|-) (\d+|-)"
+    rb"(\S+) (\S+) " + _USER + rb" \[([^\]]{1,40})\] " + _QUOTED + rb" (\d{3}|-) (\d+|-)"
     rb"(?: " + _QUOTED + rb" (?:" + _QUOTED + rb"(?: " + _QUOTED + rb')?|"([^"]*)))?\s*'
 )
 _TIME = re.compile(r"(\d\d)/(\w{3})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")

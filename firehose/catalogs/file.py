@@ -90,6 +90,9 @@ class FileCatalog:
         path = self._folder / database / f"{table}.yaml"
         if _NAME.fullmatch(database) and _NAME.fullmatch(table) and path.is_file():
             return path
+        if not self._folder.is_dir():
+            message = f"the catalog's folder {self._folder} does not exist; make it, or correct its `path`"
+            raise NotFoundError(message, code=_NO_TABLE)
         tables = sorted(f"{each.parent.name}.{each.stem}" for each in self._folder.glob("*/*.yaml"))
         there = f"there is {', '.join(tables)}" if tables else "there are no tables"
         raise NotFoundError(

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from firehose.config.loader import load
-from firehose.errors import ConfigError, Problem
+from firehose.clock import SystemClock
+from firehose.config.loader import examine, in_order
+from firehose.errors import Problem
+from firehose.telemetry import Telemetry
 
 
-def validate(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], str]:
-    """Return every problem in the files, and what is in them where there is none."""
-    try:
-        loaded = load(paths, environment=os.environ)
-        problems = asyncio.run(loaded.table_problems())
-    except ConfigError as error:
-        return [_shown(problem) for problem in error.problems], ""
-    found = loaded.configuration
-    counts = (("stream", found.streams), ("function", found.functions), ("catalog", found.catalogs))
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is wrong in some files, what is doubtful, and what there is."""
+
+    problems: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    summary: str
+
+
+def validate(paths: Sequence[Path]) -> Report:
+    """Return everything that can be said of the files. Functions are loaded, each in a process of its own."""
+    found = examine(paths, environment=os.environ)
+    looked_up = asyncio.run(found.looked_up(SystemClock(), Telemetry()))
+    held = found.configuration
+    counts = (("stream", held.streams), ("function", held.functions), ("catalog", held.catalogs))
     named = ", ".join(f"{len(each)} {word}{'s' * (len(each) != 1)}" for word, each in counts)
-    return [_shown(problem) for problem in problems], f"valid: {named}"
+    problems = _shown(in_order((*found.problems, *looked_up), found.files))
+    return Report(problems, _shown(found.warnings()), f"valid: {named}")
 
 
-def _shown(problem: Problem) -> dict[str, Any]:
-    return {"text": str(problem), **asdict(problem)}
+def _shown(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [{"text": str(problem), **asdict(problem)} for problem in problems]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,13 @@ import click
 
 from firehose.cli import output
 from firehose.cli.call import call
-from firehose.cli.options import data_dir_option, filter_options, given, json_option
-from firehose.errors import FirehoseError
+from firehose.cli.options import Duration, data_dir_option, filter_options, given, json_option
+from firehose.datadir import DataDirectory
+from firehose.errors import FirehoseError, InvalidError
 from firehose.units import format_bytes, format_duration_ms
+
+#: Characters of a message that `failed ls` shows: with all else a line of a wide terminal.
+MESSAGE_CHARACTERS = 100
 
 
 class _Group(click.Group):
@@ -66,16 +71,23 @@ def run(config: tuple[Path, ...], **overrides: Any) -> None:
 @CONFIG
 @json_option
 def validate(config: tuple[Path, ...], as_json: bool) -> None:
-    """Say everything that is wrong in CONFIG, each with its place."""
+    """Say everything that is wrong in CONFIG, each with its place.
+
+    Looks into catalogs that are files, and loads each function once, in a process of its own. Warnings are about what
+    is allowed but likely a mistake; they do not make CONFIG invalid.
+    """
     from firehose.cli.configuration import validate as check
 
-    problems, summary = check(config)
+    report = check(config)
+    problems, warnings = report.problems, report.warnings
     if as_json:
-        output.show_json({"valid": not problems, "problems": problems})
+        output.show_json({"valid": not problems, "problems": problems, "warnings": warnings})
     else:
         for problem in problems:
             click.echo(problem["text"], err=True)
-        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else summary)
+        for warning in warnings:
+            click.echo(f"warning: {warning['text']}", err=True)
+        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else report.summary)
     sys.exit(1 if problems else 0)
 
 
@@ -126,7 +138,11 @@ def status(stream: str | None, data_dir: Path, as_json: bool) -> None:
         for each in answer["streams"]
     ]
     output.show_table(("stream", "state", "records waiting", "bytes", "oldest", "objects open", "last error"), rows)
-    click.echo(f"log {format_bytes(answer['log_bytes'])} of {format_bytes(answer['log_quota_bytes'])}", err=True)
+    used, quota = format_bytes(answer["log_bytes"]), format_bytes(answer["log_quota_bytes"])
+    throttled = ": full, producers are throttled until deliveries make room" if answer["log_is_full"] else ""
+    click.echo(f"log {used} of {quota}{throttled}", err=True)
+    for problem in answer["problems"]:
+        click.echo(problem, err=True)
 
 
 @main.command()
@@ -163,22 +179,43 @@ def _account_name(account: dict[str, Any]) -> str:
     return f"{account['stream']} ({account['kind']}, {account['uid'][:8]})"
 
 
-def _control(verb: str, text: str, done: str) -> None:
+def _control(verb: str, text: str, done: str, later: str) -> None:
+    """Add a command. `done`, `later`: what became of the stream, where a service runs and where none does."""
+
     @main.command(verb, help=text)
     @click.argument("stream", required=True)
     @data_dir_option
     def command(stream: str, data_dir: Path) -> None:
         call(data_dir, verb, {"stream": stream})
-        click.echo(f"{stream}: {done}")
+        is_running = DataDirectory(data_dir).running() is not None
+        click.echo(f"{stream}: {done if is_running else later}")
 
 
-_control("pause", "Stop delivering STREAM; producers may go on putting.", "paused")
-_control("resume", "Go on delivering STREAM.", "delivering")
-_control("flush", "Deliver what STREAM has buffered, now.", "flushed")
+_control("pause", "Stop delivering STREAM; producers may go on putting.", "paused", "paused")
+_control(
+    "resume",
+    "Go on delivering STREAM.",
+    "delivering",
+    "not paused any more; it is delivered once the service runs (`firehose run`)",
+)
+
+
+@main.command()
+@click.argument("stream")
+@click.option("--timeout", "timeout_ms", type=Duration(), default="60s", show_default=True, help="How long to wait.")
+@data_dir_option
+def flush(stream: str, timeout_ms: int, data_dir: Path) -> None:
+    """Deliver what STREAM has accepted so far, now; return when it is delivered."""
+    from firehose.cli.flush import flush as deliver
+
+    deliver(data_dir, stream, timeout_ms)
+    click.echo(f"{stream}: flushed")
 
 
 def _end_with_problems(answer: dict[str, Any]) -> None:
-    """Say what could not be read, and end with 1 where there is such a thing."""
+    """Say why there may be nothing, and what could not be read; end with 1 where there is such a thing."""
+    if answer.get("note"):
+        click.echo(answer["note"], err=True)
     for each in answer["problems"]:
         click.echo(f"firehose: stream {each['stream']!r}: {each['message']}", err=True)
     if answer["problems"]:
@@ -209,31 +246,50 @@ def failed_ls(data_dir: Path, as_json: bool, all_: bool, **parameters: Any) -> N
             each["stream"],
             each["stage"],
             each["code"],
-            each["message"][:60],
+            output.cut(_message(each), MESSAGE_CHARACTERS),
             each["id"],
         )
         for each in answer["records"]
     ]
     output.show_table(("arrived (UTC)", "stream", "stage", "code", "message", "id"), rows)
+    if any(len(_message(each)) > MESSAGE_CHARACTERS for each in answer["records"]):
+        click.echo("messages that end in … go on: `firehose failed show ID`, or --json", err=True)
     if answer["more"]:
         click.echo("... and more; raise --limit, or narrow the filter", err=True)
     _end_with_problems(answer)
 
 
+def _message(record: dict[str, Any]) -> str:
+    """Return why a record failed in one line: what a function itself said, where one did."""
+    return " ".join((record["detail"] or record["message"]).split())
+
+
 @failed.command("show")
 @click.argument("id")
+@click.option("--raw", is_flag=True, help="Write the record's original bytes to stdout, and nothing else.")
 @data_dir_option
 @json_option
-def failed_show(id: str, data_dir: Path, as_json: bool) -> None:
+def failed_show(id: str, data_dir: Path, as_json: bool, raw: bool) -> None:
     """Show one failed record with its original bytes. ID: as `failed ls` prints it."""
+    if raw and as_json:
+        raise InvalidError("--raw and --json exclude each other; `data` of --json is the bytes in base64")
     answer = call(data_dir, "failed_show", {"id": id})
     if as_json:
         output.show_json(answer)
         return
-    for name in ("stream", "stage", "code", "message", "attempts", "replayed", "shard", "sequence"):
-        click.echo(f"{name:10} {answer[name]}")
-    click.echo(f"{'arrived':10} {output.moment(answer['arrival_ms'])}")
+    data = base64.b64decode(answer["data"])
+    if raw:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    for name in ("stream", "stage", "code", "message", "detail", "attempts", "replayed", "shard", "sequence"):
+        if answer[name] is not None:
+            click.echo(f"{name:10} {answer[name]}")
+    click.echo(f"{'arrived':10} {output.moment(answer['arrival_ms'])} UTC")
+    click.echo(f"{'failed':10} {output.moment(answer['failed_ms'])} UTC")
     click.echo(f"{'record':10} {answer['text']}")
+    if answer["text"].encode() != data:
+        click.echo(f"the record is {len(data)} bytes that are no text; --raw writes them as they are", err=True)
 
 
 @failed.command("stats")

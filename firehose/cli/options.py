@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
+from firehose.units import parse_duration_ms
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA_DIR = Path(".firehose")
+
+MOMENT = "this time: 2026-11-21T14:00, which is UTC unless an offset like +01:00 follows, or Unix milliseconds"
 
 
 def data_dir_option(command: F) -> F:
@@ -50,15 +54,27 @@ class Moment(click.ParamType[int]):
         return int(found.timestamp() * 1_000)
 
 
+class Duration(click.ParamType[int]):
+    """A duration with its unit, as milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_duration_ms(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 def filter_options(command: F) -> F:
     """Add the filters of failed records."""
     for option in reversed(
         [
             click.option("--stream", help="Only this stream's."),
-            click.option("--stage", help="Only those that failed at this stage (transform, convert, ...)."),
-            click.option("--code", help="Only those with this error code."),
-            click.option("--since", "since_ms", type=Moment(), help="Only those that arrived at or after this time."),
-            click.option("--until", "until_ms", type=Moment(), help="Only those that arrived before this time."),
+            click.option("--stage", help="Only those that failed at this stage: transform or convert."),
+            click.option("--code", help="Only those with this error code, as `failed stats` shows it."),
+            click.option("--since", "since_ms", type=Moment(), help=f"Only those that arrived at or after {MOMENT}."),
+            click.option("--until", "until_ms", type=Moment(), help=f"Only those that arrived before {MOMENT}."),
             click.option("--key", help="Only those in the error object with this key."),
         ]
     ):

@@ -34,6 +34,11 @@ def _text(cell: Any) -> str:
     return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
 
 
+def cut(text: str, characters: int) -> str:
+    """Return at most so many characters of the text; an ellipsis says that it goes on."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
 def moment(time_ms: int) -> str:
     """Return Unix milliseconds as people read them, in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_ms / 1_000))

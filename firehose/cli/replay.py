@@ -16,6 +16,9 @@ from firehose.operations.replay import RECORDS_A_CALL
 def replay(data_dir: Path, parameters: dict[str, Any], *, rate: int | None, is_quiet: bool) -> dict[str, Any]:
     """Replay everything that matches and return the totals. Errors: FirehoseError; what was moved stays moved."""
     expected: dict[str, Any] = call(data_dir, "replay", {**parameters, "dry_run": True})
+    if "code" in parameters and not expected["replayed"] + expected["replayed_before"]:
+        wanted = {name: value for name, value in parameters.items() if name != "dry_run"}
+        expected["note"] = call(data_dir, "failed_ls", wanted).get("note")
     if parameters.get("dry_run"):
         return expected
     parameters = {**parameters, "failed_by_ms": expected["at_ms"]}
@@ -27,6 +30,7 @@ def replay(data_dir: Path, parameters: dict[str, Any], *, rate: int | None, is_q
             moved += answer["replayed"]
             bar.update(answer["replayed"])
             if answer["done"]:
-                return {**answer, "replayed": moved, "replayed_before": expected["replayed_before"]}
+                totals = {"replayed": moved, "replayed_before": expected["replayed_before"]}
+                return {**answer, **totals, "note": expected.get("note")}
             if rate:  # the pace that was asked for, not a wait for something
                 time.sleep(max(0.0, begun_s + moved / rate - time.monotonic()))

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from aiohttp import web
 
 from firehose.api.gate import GATE
 from firehose.api.server import build_app, build_runner
+from firehose.cli.examination import tell_problems
 from firehose.cli.remembered import server_facts
 from firehose.cli.supervisor import notify
 from firehose.clock import SystemClock
-from firehose.config.loader import load
-from firehose.config.models import Configuration, ServerConfig
+from firehose.config.loader import Loaded, load
+from firehose.config.models import ServerConfig
 from firehose.datadir import DataDirectory, InUseError, RunningService
 from firehose.errors import ConfigError, FirehoseError, UnavailableError
 from firehose.operations import bound_verbs
@@ -61,13 +63,13 @@ class ServiceHealth:
 
 def run(paths: Sequence[Path], overrides: dict[str, Any]) -> None:
     """Run until SIGTERM or SIGINT. Errors: FirehoseError."""
-    configuration = _configuration(paths, overrides)
-    server = configuration.server
+    loaded = _loaded(paths, overrides)
+    server = loaded.configuration.server
     configure_logging(level=server.log_level, style=server.log_style)
     directory = DataDirectory(server.data_dir)
     _take(directory)
     try:
-        asyncio.run(_run(configuration, directory))
+        asyncio.run(_run(loaded, directory))
     finally:
         directory.release()
 
@@ -84,14 +86,14 @@ def _take(directory: DataDirectory) -> None:
             time.sleep(0.05)
 
 
-def _configuration(paths: Sequence[Path], overrides: dict[str, Any]) -> Configuration:
-    configuration = load(paths, environment=os.environ).configuration if paths else Configuration()
-    server = configuration.server.model_copy(update=overrides)
+def _loaded(paths: Sequence[Path], overrides: dict[str, Any]) -> Loaded:
+    loaded = load(paths, environment=os.environ)
+    server = loaded.configuration.server.model_copy(update=overrides)
     if not server.credentials and not _is_loopback(server.host):
         raise ConfigError(
             f"refusing to listen on {server.host} for everybody: set server.credentials, or listen on 127.0.0.1"
         )
-    return configuration.model_copy(update={"server": server})
+    return replace(loaded, configuration=loaded.configuration.model_copy(update={"server": server}))
 
 
 def _is_loopback(host: str) -> bool:
@@ -132,19 +134,19 @@ class _Stop:
             raise _reason(working)
 
 
-async def _run(configuration: Configuration, directory: DataDirectory) -> None:
+async def _run(loaded: Loaded, directory: DataDirectory) -> None:
     clock, telemetry = SystemClock(), Telemetry()
     stop = _Stop(telemetry)
-    service = await Service.open(configuration, directory, clock, telemetry)
+    service = await Service.open(loaded.configuration, directory, clock, telemetry)
     try:
-        directory.remember(server_facts(configuration.server))
-        begun_ms = await _serve(service, clock, telemetry, stop)
+        directory.remember(server_facts(loaded.configuration.server))
+        begun_ms = await _serve(service, loaded, clock, telemetry, stop)
     finally:
         await service.close()
     telemetry.emit(ServiceStopped(clock.monotonic_ms() - begun_ms))
 
 
-async def _serve(service: Service, clock: SystemClock, telemetry: Telemetry, stop: _Stop) -> int:
+async def _serve(service: Service, loaded: Loaded, clock: SystemClock, telemetry: Telemetry, stop: _Stop) -> int:
     """Take records and deliver them until told to stop; return when that was. Errors: FirehoseError."""
     server, directory, health = service.configuration.server, service.directory, ServiceHealth()
     token, started = secrets.token_urlsafe(32), asyncio.Event()
@@ -160,6 +162,7 @@ async def _serve(service: Service, clock: SystemClock, telemetry: Telemetry, sto
     )
     runner = build_runner(app, grace_s=CUT_S)
     working = asyncio.create_task(service.run(started))
+    telling = asyncio.create_task(tell_problems(loaded, clock, telemetry))
     try:
         url = await _listen(runner, server)
         directory.announce(RunningService(os.getpid(), url, token))
@@ -177,8 +180,9 @@ async def _serve(service: Service, clock: SystemClock, telemetry: Telemetry, sto
     finally:
         await runner.cleanup()
         working.cancel()
+        telling.cancel()
         # who is not done by then waits for somebody who does not answer, and is cancelled again when the loop ends
-        await asyncio.wait([working], timeout=WORK_S)
+        await asyncio.wait([working, telling], timeout=WORK_S)
 
 
 def _reason(working: asyncio.Task[None]) -> FirehoseError:

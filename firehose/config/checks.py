@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from firehose.catalogs.file import FileCatalog, FileCatalogConfig
 from firehose.components import ConvertConfig, ObjectSinkConfig
 from firehose.config.document import KeyPath
 from firehose.config.models import Configuration, ServerConfig, StreamConfig
-from firehose.errors import FirehoseError
+from firehose.errors import ConfigError
 from firehose.keys import Prefix, zone
+
+#: Nobody means objects of fewer bytes: a unit was forgotten.
+SMALL_BUFFER_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,20 @@ def findings(configuration: Configuration) -> Iterator[Finding]:
         yield from _readable(function.path, ("functions", name, "path"))
     for name, stream in configuration.streams.items():
         yield from stream_findings(stream, ("streams", name), configuration)
+        yield from _mixing_findings(stream, ("streams", name))
+
+
+def doubts(configuration: Configuration) -> Iterator[Finding]:
+    """Yield what is allowed, but likely means something else than whoever wrote it thought."""
+    for name, stream in configuration.streams.items():
+        path = ("streams", name)
+        if stream.sink:
+            yield from _prefix_doubts(stream.sink.prefix, (*path, "sink", "prefix"), error_output=False)
+        yield from _prefix_doubts(stream.failed.prefix, (*path, "failed", "prefix"), error_output=True)
+        for buffer, where in ((stream.buffer, ("buffer",)), (stream.failed.buffer, ("failed", "buffer"))):
+            if buffer and buffer.max_bytes is not None and buffer.max_bytes < SMALL_BUFFER_BYTES:
+                message = f"an object for every {buffer.max_bytes} bytes; was a unit meant, like 64MiB?"
+                yield Finding((*path, *where, "size"), message)
 
 
 def server_findings(server: ServerConfig) -> Iterator[Finding]:
@@ -62,7 +78,7 @@ def stream_findings(stream: StreamConfig, path: KeyPath, configuration: Configur
     if stream.convert:
         yield from _convert_findings(stream, stream.convert, path, configuration)
     if stream.encryption and isinstance(key_file := getattr(stream.encryption, "key_file", None), Path):
-        yield from _readable(key_file, (*path, "encryption", "key_file"))
+        yield from _key_findings(key_file, (*path, "encryption", "key_file"))
     for sink, where in ((stream.sink, ("sink",)), (stream.failed.sink, ("failed", "sink"))):
         if sink:
             yield from _sink_findings(sink, (*path, *where))
@@ -103,6 +119,41 @@ def _prefix_findings(text: str, path: KeyPath, time_zone: str, *, error_output: 
             yield Finding(path, str(error))
 
 
+def _prefix_doubts(text: str, path: KeyPath, *, error_output: bool) -> Iterator[Finding]:
+    try:
+        prefix = Prefix.parse(text, error_output=error_output)
+    except ValueError:
+        return  # an error, and told as such
+    for message in prefix.doubts():
+        yield Finding(path, message)
+
+
+def _mixing_findings(stream: StreamConfig, path: KeyPath) -> Iterator[Finding]:
+    """Refuse failed records among the good ones. Streams made through the API may: that is Firehose's default."""
+    sink, failed = stream.sink, stream.failed
+    if sink and failed.prefix == sink.prefix and _place_of(failed.sink or sink) == _place_of(sink):
+        message = "failed records would lie among the good ones, whose prefix this is; give them one of their own"
+        yield Finding((*path, "failed", "prefix"), message, also=(*path, "sink"))
+
+
+def _place_of(sink: ObjectSinkConfig) -> dict[str, object]:
+    """Return what says where a sink's objects go, apart from what they are called."""
+    return sink.model_dump(include={"type", "path", "bucket", "endpoint_url"})
+
+
+def _key_findings(file: Path, path: KeyPath) -> Iterator[Finding]:
+    broken = list(_readable(file, path))
+    yield from broken
+    if not broken:
+        from firehose.ciphers.keyrings import read_key_file  # its libraries are for those who encrypt
+
+        try:
+            read_key_file(file)
+        except ConfigError as error:
+            # the value is shown beside it, or hidden where it came from the environment
+            yield Finding(path, str(error).removeprefix("key_file: ").replace(str(file), "FILE"))
+
+
 def _readable(file: Path, path: KeyPath) -> Iterator[Finding]:
     if not file.is_file():
         yield Finding(path, "no file stands there; relative paths begin at the folder of the configuration file")
@@ -128,22 +179,3 @@ def _is_time_zone(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def table_findings(configuration: Configuration) -> list[Finding]:
-    """Return what is wrong with the tables of file catalogs that streams convert to; other catalogs are not asked."""
-    defined: Mapping[str, object] = configuration.catalogs
-    catalogs = {name: FileCatalog(each.path) for name, each in defined.items() if isinstance(each, FileCatalogConfig)}
-    found: list[Finding] = []
-    for name, stream in configuration.streams.items():
-        if not stream.convert:
-            continue
-        catalog = stream.convert.catalog or next(iter(configuration.catalogs))
-        database, table = stream.convert.table.split(".")
-        try:
-            if catalog in catalogs:
-                schema = await catalogs[catalog].table_schema(database, table, stream.convert.version)
-                stream.convert.deserializer.build(schema)
-        except FirehoseError as error:
-            found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs", catalog)))
-    return found

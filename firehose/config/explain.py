@@ -5,6 +5,7 @@ Values that came from the environment, and those of secret fields, are never sho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
@@ -21,6 +22,9 @@ MAX_SHOWN_CHARACTERS = 80
 
 #: A text that has as many characters in a row in common with a secret is not shown. Four can be chance.
 _LEAK_CHARACTERS = 5
+
+#: Values from the environment that are shorter are no secrets: `1`, `no`, `eu`.
+_SECRET_CHARACTERS = 4
 
 _MESSAGES = {
     "missing": "is missing",
@@ -162,7 +166,24 @@ def _explain(detail: ErrorDetails, spot: Spot) -> Problem | None:
     value = None if is_rule else show(spot.node, is_secret=is_secret)
     words = str(detail.get("ctx", {}).get("error", detail["msg"]))
     message = _MESSAGES.get(kind) or without_secrets(words, spot.node, is_secret=is_secret)
-    return problem_at(spot.node.place, message, spot.path, value=value, allowed=allowed)
+    hint = "" if is_secret else _hint(spot)
+    return problem_at(spot.node.place, message + hint, spot.path, value=value, allowed=allowed)
+
+
+#: A bucket as tools and policies name it.
+_BUCKET = re.compile(r"(?:s3[an]?://|arn:[^:]*:s3:::)([\w.-]+)(?:/.*)?")
+
+
+def _hint(spot: Spot) -> str:
+    """Return "; did you mean ...?" where what was written says what was meant."""
+    if spot.shape is None or not isinstance(spot.node, Scalar) or spot.node.text is None or spot.node.secrets:
+        return ""
+    text = spot.node.text.strip()
+    if spot.shape.is_duration and text.isdigit():
+        return f"; did you mean `{text}s`?"
+    if spot.path[-1] == "bucket" and (bucket := _BUCKET.fullmatch(text)):
+        return f"; a bucket's name stands alone, did you mean `{bucket[1]}`?"
+    return ""
 
 
 def _unknown_key(spot: Spot) -> Problem:
@@ -205,4 +226,4 @@ def without_secrets(message: str, *nodes: Node | None, is_secret: bool = False) 
 
 def _leaks(message: str, secret: str) -> bool:
     common = SequenceMatcher(None, message, secret, autojunk=False).find_longest_match().size
-    return bool(secret) and common >= min(len(secret), _LEAK_CHARACTERS)
+    return len(secret) >= _SECRET_CHARACTERS and common >= min(len(secret), _LEAK_CHARACTERS)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from firehose.config.checks import Finding, findings, table_findings
+from firehose.clock import Clock
+from firehose.config.checks import Finding, doubts, findings
 from firehose.config.document import (
     Entry,
     Items,
@@ -25,9 +26,11 @@ from firehose.config.document import (
     section,
 )
 from firehose.config.explain import Spot, explain, locate, show, without_secrets
+from firehose.config.lookups import function_findings, table_findings
 from firehose.config.models import Configuration, SinkConfig, StreamConfig, StreamName
 from firehose.config.shape import Shape
 from firehose.errors import ConfigError, Problem
+from firehose.telemetry import Emitter
 
 _SECTIONS = ", ".join(Configuration.model_fields)
 
@@ -41,19 +44,32 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that holds, the files it came from, and where everything stands in them."""
+    """A configuration, the files it came from, and where everything stands in them."""
 
+    #: As far as it holds: what is wrong was left out, and is among the problems.
     configuration: Configuration
     files: tuple[Path, ...]
     root: Section
+    #: What is wrong, in the order of the files.
+    problems: tuple[Problem, ...] = ()
+    left_out: frozenset[KeyPath] = frozenset()
 
     def problem(self, finding: Finding) -> Problem:
         """Return the finding with its place and the value that stands there."""
         return _problem(finding, self.root)
 
-    async def table_problems(self) -> list[Problem]:
-        """Return what is wrong with the tables that streams convert to, as far as files describe them."""
-        return [self.problem(finding) for finding in await table_findings(self.configuration)]
+    def warnings(self) -> list[Problem]:
+        """Return what is allowed, but likely means something else than whoever wrote it thought."""
+        return self._told(doubts(self.configuration))
+
+    async def looked_up(self, clock: Clock, telemetry: Emitter) -> list[Problem]:
+        """Return what shows only to who looks: what is wrong with tables, and with functions, which are loaded once."""
+        tables = await table_findings(self.configuration)
+        functions = await function_findings(self.configuration, clock, telemetry)
+        return self._told((*tables, *functions))
+
+    def _told(self, found: Iterable[Finding]) -> list[Problem]:
+        return in_order((self.problem(each) for each in found if not _is_echo(each, self.left_out)), self.files)
 
 
 def load(paths: Sequence[Path], *, environment: Mapping[str, str]) -> Loaded:
@@ -61,6 +77,14 @@ def load(paths: Sequence[Path], *, environment: Mapping[str, str]) -> Loaded:
 
     Errors: ConfigError with every problem found, in the order of the files.
     """
+    loaded = examine(paths, environment=environment)
+    if loaded.problems:
+        raise ConfigError(loaded.problems)
+    return loaded
+
+
+def examine(paths: Sequence[Path], *, environment: Mapping[str, str]) -> Loaded:
+    """Return what holds of the files, and the problems of all else: `load` for those who want to see everything."""
     files, problems = _files(paths)
     documents = []
     for file in files:
@@ -72,13 +96,16 @@ def load(paths: Sequence[Path], *, environment: Mapping[str, str]) -> Loaded:
             problems.append(problem_at(document.place, "expected keys and values", allowed=_SECTIONS))
     root, found = _merge(documents, files)
     problems += found
-    configuration, found = _validate(root)
+    configuration, left_out, found = _validate(root)
     problems += found
-    if problems or configuration is None:
-        assert problems, "the model refuses what no problem explains"
-        order = {str(file): index for index, file in enumerate(files)}
-        raise ConfigError(sorted(problems, key=lambda each: (order.get(each.file, -1), each.line, each.column)))
-    return Loaded(configuration, files, root)
+    assert problems or not left_out, "the model refuses what no problem explains"
+    return Loaded(configuration, files, root, tuple(in_order(problems, files)), left_out)
+
+
+def in_order(problems: Iterable[Problem], files: Sequence[Path]) -> list[Problem]:
+    """Return the problems in the order of the files."""
+    order = {str(file): index for index, file in enumerate(files)}
+    return sorted(problems, key=lambda each: (order.get(each.file, -1), each.line, each.column))
 
 
 def _files(paths: Iterable[Path]) -> tuple[tuple[Path, ...], list[Problem]]:
@@ -132,32 +159,50 @@ def _twice(name: str, first: Section, second: Section) -> list[Problem]:
     ]
 
 
-def _validate(root: Section) -> tuple[Configuration | None, list[Problem]]:
-    """Return the model, None where it refuses something, and all problems.
+def _validate(root: Section) -> tuple[Configuration, frozenset[KeyPath], list[Problem]]:
+    """Return the model, what was left out of it because it is refused, and all problems.
 
-    What the model refuses is left out and the rest is still checked, so that one run shows everything.
+    The rest is still checked, so that one run shows everything.
     """
     try:
-        configuration = _absolute(Configuration.model_validate(plain(root)), root)
-        return configuration, _problems(configuration, root)
+        configuration = Configuration.model_validate(plain(root))
     except ValidationError as error:
         problems, spots = explain(error, root, Shape.of(_Draft))
-    without = frozenset(_optional(spot) for spot in spots)
-    try:
-        draft = _absolute(_Draft.model_validate(plain(root, without=without)), root)
-    except ValidationError:
-        return None, problems  # a rule between two values, one of which was left out: repairing that one comes first
-    return None, problems + _problems(draft, root, without)
+        configuration, without = _draft(root, frozenset(_optional(spot) for spot in spots))
+    else:
+        problems, without = [], frozenset()
+    configuration = _absolute(configuration, root)
+    return configuration, without, problems + _problems(configuration, root, without)
 
 
-def _problems(configuration: Configuration, root: Section, without: frozenset[KeyPath] = frozenset()) -> list[Problem]:
+def _draft(root: Section, without: frozenset[KeyPath]) -> tuple[Configuration, frozenset[KeyPath]]:
+    """Return the configuration without what is refused, and what that is in the end.
+
+    A rule between two values, one of which was left out, may refuse more: all it speaks of goes, too.
+    """
+    while True:
+        try:
+            return _Draft.model_validate(plain(root, without=without)), without
+        except ValidationError as error:
+            _, spots = explain(error, root, Shape.of(_Draft))
+        more = frozenset(_optional(spot) for spot in spots)
+        if more <= without:
+            return Configuration(), frozenset({()})  # repairing what was told comes first
+        without |= more
+
+
+def _problems(configuration: Configuration, root: Section, without: frozenset[KeyPath]) -> list[Problem]:
     found = []
     for finding in findings(configuration):
         node = locate(finding.path, root).node
-        is_echo = isinstance(node, Scalar) and node.is_broken
-        if not is_echo and not any(_touches(finding, path) for path in without):
+        is_broken = isinstance(node, Scalar) and node.is_broken
+        if not is_broken and not _is_echo(finding, without):
             found.append(_problem(finding, root))
     return found
+
+
+def _is_echo(finding: Finding, left_out: Iterable[KeyPath]) -> bool:
+    return any(_touches(finding, path) for path in left_out)
 
 
 def _optional(spot: Spot) -> KeyPath:

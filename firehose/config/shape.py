@@ -16,6 +16,15 @@ from firehose.units import format_bytes, format_duration_ms
 
 T = TypeVar("T")
 
+#: What people read instead of a pattern.
+_FORMS = {
+    r"^[^.\s]+\.[^.\s]+$": "DATABASE.TABLE, like web.events",
+    r"^[\w.-]+$": "letters, digits, `_`, `.` and `-`",
+    r"^https?://": "an address like http://minio:9000",
+    r"^\d{12}$": "12 digits",
+    r"^$|^\.[0-9a-z!\-_.*'()]+$": "an ending like .json.gz, in lower case",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -143,7 +152,7 @@ class Shape:
     def _text_rules(self) -> Iterator[str]:
         for each in self.metadata:
             if pattern := getattr(each, "pattern", None):
-                yield f"text that matches {pattern}"
+                yield _FORMS.get(pattern) or f"text that matches {pattern}"
         if shortest := self._first(MinLen):
             yield f"at least {shortest.min_length} characters"
         if longest := self._first(MaxLen):

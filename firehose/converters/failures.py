@@ -7,23 +7,45 @@ PARSE_ERROR = "DataFormatConversion.ParseError"
 #: It is JSON, or nothing at all, but not what the table holds.
 MALFORMED_DATA = "DataFormatConversion.MalformedData"
 
+_MISMATCH = "Data does not match the schema. "
+
 #: Messages quote at most so many characters of a value: the record itself is in the error output anyway.
 MAX_QUOTED = 200
 
 
 class RecordError(Exception):
-    """One record cannot be converted. Its message goes to the error output, so it must not depend on the engine."""
+    """One record cannot be converted. Its message goes to the error output, so it must not depend on the engine.
+
+    So does `detail`: what a message in Firehose's words leaves out.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.detail = code, message, ""
 
 
 class MismatchError(RecordError):
-    """The record is JSON, but some value does not fit its column."""
+    """The record is JSON, but some value does not fit its column.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(MALFORMED_DATA, f"Data does not match the schema. {message}")
+    Whoever reads what is around the value says so with `within`, from the inside out, and the message names the column:
+    `items[2].sku`. Where Firehose has words of its own they are the message, since clients match on them; the column is
+    in the detail then.
+    """
+
+    def __init__(self, text: str, *, firehose: str | None = None) -> None:
+        super().__init__(MALFORMED_DATA, f"{_MISMATCH}{firehose or text}")
+        self._text, self._has_words, self._path = text, firehose is not None, ""
+
+    def within(self, step: str) -> MismatchError:
+        """Return the same failure, of a value that lies under `step`: a field's name, `[2]` or `['key']`."""
+        dot = "." if self._path and not self._path.startswith("[") else ""
+        self._path = f"{step}{dot}{self._path}"
+        said = f"Column {quoted(self._path)}: {self._text}"
+        if self._has_words:
+            self.detail = said
+        else:
+            self.message = f"{_MISMATCH}{said}"
+        return self
 
 
 def quoted(text: str) -> str:
@@ -31,6 +53,11 @@ def quoted(text: str) -> str:
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
 
 
-def bad_text(text: str) -> MismatchError:
-    """Return the failure of a string that does not hold what its column's type needs, in Firehose's words."""
-    return MismatchError(f'For input string: "{quoted(text)}"')
+def unreadable(text: str, hive_type: str, *, firehose: str | None = None) -> MismatchError:
+    """Return the failure of a string that does not hold what its column's type needs."""
+    return MismatchError(f'the string "{quoted(text)}" cannot be read as {hive_type}.', firehose=firehose)
+
+
+def no_number(text: str, hive_type: str) -> MismatchError:
+    """Return the failure of a string that does not hold the number its column's type needs, in Firehose's words."""
+    return unreadable(text, hive_type, firehose=f'For input string: "{quoted(text)}"')

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, DecimalException, Inexact, InvalidOperation
 
-from firehose.converters.failures import MismatchError, bad_text, quoted
+from firehose.converters.failures import MismatchError, no_number, quoted
 
 #: The bounds of Hive's whole numbers.
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
@@ -69,7 +69,7 @@ def integers_from_text(type_word: str) -> Callable[[str], int]:
 
     def read_text(text: str) -> int:
         if _WHOLE.fullmatch(text) is None:
-            raise bad_text(text)
+            raise no_number(text, type_word)
         return read(text.encode())
 
     return read_text
@@ -99,7 +99,7 @@ def floats_from_text(type_word: str) -> Callable[[str], float]:
             return read(text)
         if text in _NOT_NUMBERS:
             return float(text)
-        raise bad_text(text)
+        raise no_number(text, type_word)
 
     return read_text
 

@@ -70,7 +70,7 @@ class OpenXConverter:
     def convert(self, data: pa.LargeBinaryArray) -> Converted:
         """Return a row for each object of each good record; a record of which any object fails gives none."""
         values, offsets = arrow.values_of(data), arrow.offsets_of(data).tolist()
-        failed: dict[int, tuple[str, str]] = {}
+        failed: dict[int, RecordError] = {}
         rows: list[Mapping[str, Any]] = []
         chunks: list[pa.RecordBatch] = []
         remarks: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class OpenXConverter:
                 found = [self._row(each) for each in read_objects(values[start:end])]
             except RecordError as error:
                 del self._remarks[mark:]
-                failed[position] = error.code, error.message
+                failed[position] = error.with_traceback(None)  # which would keep the record's values
                 continue
             rows += found
             if end >= chunk_end:
@@ -96,8 +96,9 @@ class OpenXConverter:
         return Converted(
             columns=arrow.concat(chunks, self.schema),
             failed=np.fromiter(failed, np.int64, len(failed)),
-            codes=[code for code, _ in failed.values()],
-            messages=[message for _, message in failed.values()],
+            codes=[error.code for error in failed.values()],
+            messages=[error.message for error in failed.values()],
+            details=[error.detail for error in failed.values()],
             remarks=dict(remarks),
         )
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firehose.converters import numbers, times
-from firehose.converters.failures import MismatchError, bad_text, quoted
+from firehose.converters.failures import MismatchError, quoted, unreadable
 from firehose.converters.json_text import ARRAY, BOOLEAN, KINDS, NULL, NUMBER, OBJECT, STRING, Pairs, Value, compact
 from firehose.errors import InvalidError
 from firehose.hive_types import INVALID_SCHEMA, Array, Decimal, HiveType, Map, Primitive, Struct, Text
@@ -79,7 +79,8 @@ class OpenXRules:
                 return self._cut_text(hive_type)
             case Decimal(precision, scale):
                 read = numbers.decimals(precision, scale)
-                return _rules(hive_type, number=lambda text: read(text.decode()), string=_if_number(read))
+                number_in = _if_number(read, str(hive_type))
+                return _rules(hive_type, number=lambda text: read(text.decode()), string=number_in)
             case Primitive(word):
                 return self._primitive(word)
 
@@ -157,7 +158,13 @@ class OpenXRules:
         items = self.of(this.item)
 
         def each_item(value: list[Value]) -> list[Any]:
-            return [items[type(item)](item) for item in value]
+            found: list[Any] = []
+            try:
+                for item in value:
+                    found.append(items[type(item)](item))
+            except MismatchError as error:
+                raise error.within(f"[{len(found)}]") from None
+            return found
 
         def one_item(value: Value) -> list[Any]:
             return [items[type(value)](value)]
@@ -172,11 +179,15 @@ class OpenXRules:
 
         def each_pair(pairs: Pairs) -> list[tuple[Any, Any]]:
             found: dict[Any, Any] = {}
-            for key, value in pairs:
-                name = read_key(self.fold(key) if is_text else key)
-                if name in found:
-                    raise _duplicate(self.fold(key))
-                found[name] = values[type(value)](value)
+            key = ""
+            try:
+                for key, value in pairs:
+                    name = read_key(self.fold(key) if is_text else key)
+                    if name in found:
+                        raise _duplicate(self.fold(key))
+                    found[name] = values[type(value)](value)
+            except MismatchError as error:
+                raise error.within(f"['{quoted(key)}']") from None
             return list(found.items())
 
         return _rules(this, object_=each_pair)
@@ -184,26 +195,36 @@ class OpenXRules:
     def _struct(self, this: Struct) -> Rules:
         """OpenX: an object fills a struct by key, an array by place, and extra items are ignored and counted."""
         members: list[_Member] = [(name, self.of(each)) for name, each in this.fields]
-        by_spelling, remark = _Spellings(self, members), self.remark
+        by_spelling, remark, no_struct = _Spellings(self, members), self.remark, _no_struct(this)
 
         def by_key(pairs: Pairs) -> dict[str, Any]:
             found: dict[str, Any] = {}
-            for key, value in pairs:
-                name, rules = by_spelling[key]
-                if name is None:
-                    remark(UNKNOWN_KEY)
-                elif name in found:
-                    raise _duplicate(self.fold(key))
-                else:
-                    found[name] = rules[type(value)](value)
+            name: str | None = None
+            try:
+                for key, value in pairs:
+                    name, rules = by_spelling[key]
+                    if name is None:
+                        remark(UNKNOWN_KEY)
+                    elif name in found:
+                        raise _duplicate(self.fold(key))
+                    else:
+                        found[name] = rules[type(value)](value)
+            except MismatchError as error:
+                raise error.within(name or "") from None
             return found
 
         def by_place(items: list[Value]) -> dict[str, Any]:
             for _ in range(len(items) - len(members)):
                 remark(EXTRA_ITEM)
-            return {name: rules[type(item)](item) for (name, rules), item in zip(members, items, strict=False)}
+            found: dict[str, Any] = {}
+            for (name, rules), item in zip(members, items, strict=False):
+                try:
+                    found[name] = rules[type(item)](item)
+                except MismatchError as error:
+                    raise error.within(name) from None
+            return found
 
-        return _rules(this, object_=by_key, array=by_place, string=_no_struct, number=_no_struct, boolean=_no_struct)
+        return _rules(this, object_=by_key, array=by_place, string=no_struct, number=no_struct, boolean=no_struct)
 
 
 #: A field's name and its rules.
@@ -245,7 +266,9 @@ class _Spellings(dict[str, _Member | tuple[None, Rules]]):
 
 
 _BOOLEAN_TEXTS = {True: "true", False: "false"}
-_ARTICLES: Mapping[type, str] = {OBJECT: "An object", ARRAY: "An array"}
+#: What messages call values: containers by their kind alone, scalars with what they are.
+_CONTAINERS: Mapping[type, str] = {OBJECT: "an object", ARRAY: "an array"}
+_SCALARS: Mapping[type, str] = {STRING: "the string ", NUMBER: "the number ", BOOLEAN: ""}
 
 
 def _rules(
@@ -260,18 +283,23 @@ def _rules(
     """Return the rules of `this`: null is NULL, and kinds without a rule fail the record."""
 
     def refuse(value: Value) -> Any:
-        shown = _ARTICLES.get(type(value)) or quoted(compact(value))
-        raise MismatchError(f"{shown} cannot be read as {quoted(str(this))}.")
+        raise _unfit(value, this)
 
     given = {OBJECT: object_, ARRAY: array, STRING: string, NUMBER: number, BOOLEAN: boolean, NULL: lambda _: None}
     return {kind: given[kind] or refuse for kind in KINDS}
+
+
+def _unfit(value: Value, this: HiveType, *, firehose: str | None = None) -> MismatchError:
+    """Return the failure of a value of a kind that `this` is not read from."""
+    shown = _CONTAINERS.get(type(value)) or _SCALARS[type(value)] + quoted(compact(value))
+    return MismatchError(f"{shown} cannot be read as {quoted(str(this))}.", firehose=firehose)
 
 
 def _boolean_from_text(text: str) -> bool:
     """OpenX reads any text but "true" as false; we fail what is neither."""
     lowered = text.lower()
     if lowered not in ("true", "false"):
-        raise bad_text(text)
+        raise unreadable(text, "boolean")
     return lowered == "true"
 
 
@@ -280,30 +308,35 @@ def _bytes_from_base64(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
-        raise bad_text(text) from None
+        raise unreadable(text, "binary") from None
 
 
-def _if_number(read: Callable[[str], Any]) -> Callable[[str], Any]:
+def _if_number(read: Callable[[str], Any], hive_type: str) -> Callable[[str], Any]:
     def read_text(text: str) -> Any:
         if not numbers.is_number(text):
-            raise bad_text(text)
+            raise unreadable(text, hive_type)
         return read(text)
 
     return read_text
 
 
-def _no_struct(value: str | bytes | bool) -> Any:
+def _no_struct(this: HiveType) -> Rule:
     """OpenX: a scalar for a struct fails, in these words (two blanks), with the class that Java reads it as."""
-    match value:
-        case str():
-            java = "String"
-        case bytes():
-            java = "Long" if value.lstrip(b"-").isdigit() else "Double"
-        case bool():
-            java = "Boolean"
-    shown = value if isinstance(value, str) else compact(value)
-    raise MismatchError(f"Data is not JSONObject  but java.lang.{java} with value {quoted(shown)}")
+
+    def refuse(value: str | bytes | bool) -> Any:
+        match value:
+            case str():
+                java = "String"
+            case bytes():
+                java = "Long" if value.lstrip(b"-").isdigit() else "Double"
+            case bool():
+                java = "Boolean"
+        shown = value if isinstance(value, str) else compact(value)
+        words = f"Data is not JSONObject  but java.lang.{java} with value {quoted(shown)}"
+        raise _unfit(value, this, firehose=words)
+
+    return refuse
 
 
 def _duplicate(key: str) -> MismatchError:
-    return MismatchError(f'Duplicate key "{quoted(key)}"')
+    return MismatchError(f'duplicate key "{quoted(key)}".')

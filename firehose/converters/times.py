@@ -15,7 +15,7 @@ import re
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
-from firehose.converters.failures import MismatchError, bad_text, quoted
+from firehose.converters.failures import MismatchError, quoted, unreadable
 from firehose.converters.numbers import EXACT, is_number, parse_number
 
 #: From here on a number counts milliseconds: as seconds it would be the year 33658.
@@ -36,7 +36,7 @@ _SPACE_FORM = re.compile(rf"([0-9]{{4}})-([0-9]{{1,2}})-([0-9]{{1,2}}) ({_CLOCK}
 _DAY = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 
 
-def micros_of_text(text: str) -> tuple[int, bool]:
+def micros_of_text(text: str, hive_type: str = "timestamp") -> tuple[int, bool]:
     """Return microseconds since 1970 and whether finer digits were cut. Errors: MismatchError."""
     if found := _T_FORM.fullmatch(text):
         moment, fraction = found.groups()
@@ -46,11 +46,11 @@ def micros_of_text(text: str) -> tuple[int, bool]:
     elif is_number(text):
         return micros_of_number(text)
     else:
-        raise bad_text(text)
+        raise unreadable(text, hive_type)
     try:
         micros = (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
     except ValueError:
-        raise bad_text(text) from None
+        raise unreadable(text, hive_type) from None
     if fraction is None:
         return micros, False
     nanos = int(fraction.ljust(9, "0"))
@@ -74,12 +74,12 @@ def days_of_text(text: str) -> tuple[int, bool]:
     """Return days since 1970 and whether a time of day was cut. Errors: MismatchError."""
     found = _DAY.fullmatch(text)
     if found is None:
-        return days_of_micros(*micros_of_text(text))
+        return days_of_micros(*micros_of_text(text, "date"))
     year, month, day = found.groups()
     try:
         return (datetime(int(year), int(month), int(day)) - _EPOCH).days, False
     except ValueError:
-        raise bad_text(text) from None
+        raise unreadable(text, "date") from None
 
 
 def days_of_micros(micros: int, is_cut: bool) -> tuple[int, bool]:

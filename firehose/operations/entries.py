@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -24,19 +24,26 @@ from firehose.service.planning import build_outlets
 from firehose.service.runner import StreamRunner
 from firehose.state import Manifest
 
+#: Where records can fail in this version.
+STAGES = (Stage.TRANSFORM, Stage.CONVERT)
+
 #: Later than any time. Units: Unix milliseconds.
 EVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One failed record as the error output holds it. `key` and `line` (from 1) name it."""
+    """One failed record as the error output holds it. `key` and `line` (from 1) name it.
+
+    `message` is in Firehose's words, which say little of functions; `detail` is what the function itself said.
+    """
 
     key: str
     line: int
     stage: str
     code: str
     message: str
+    detail: str | None
     attempts: int
     arrival_ms: int
     ended_ms: int
@@ -54,6 +61,7 @@ class Entry:
             "stage": self.stage,
             "code": self.code,
             "message": self.message,
+            "detail": self.detail,
             "attempts": self.attempts,
             "arrival_ms": self.arrival_ms,
             "failed_ms": self.ended_ms,
@@ -81,8 +89,8 @@ class Filter:
     def of(cls, parameters: dict[str, Any]) -> Filter:
         """Read the filter from a verb's parameters. Errors: InvalidError."""
         stage = parameters.get("stage")
-        if stage is not None and stage not in set(Stage):
-            raise InvalidError(f"no stage {stage!r}; stages: {', '.join(Stage)}")
+        if stage is not None and stage not in STAGES:
+            raise InvalidError(f"no stage {stage!r}; stages: {', '.join(STAGES)}")
         since_ms, until_ms = number(parameters, "since_ms", 0), number(parameters, "until_ms", EVER)
         failed_by_ms = number(parameters, "failed_by_ms", EVER)
         return cls(stage, parameters.get("code"), parameters.get("key"), since_ms, until_ms, failed_by_ms)
@@ -97,6 +105,12 @@ class Filter:
         """Return whether the entry is meant."""
         has_reason = self.stage in (None, entry.stage) and self.code in (None, entry.code)
         return has_reason and entry.ended_ms <= self.failed_by_ms and self.since_ms <= entry.arrival_ms < self.until_ms
+
+
+async def known_codes(service: Service, runners: Iterable[StreamRunner]) -> set[str]:
+    """Return the codes of all failed records of these streams, replayed or not."""
+    manifests = [each for runner in runners for each in await service.state.manifests(runner.record.uid, FAILED)]
+    return {name.partition("/")[2] for manifest in manifests for name in manifest.intent.failures}
 
 
 class FailedReader:
@@ -176,6 +190,7 @@ class FailedReader:
                 stage=stage,
                 code=fields.get("errorCode") or fields["lastErrorCode"],
                 message=fields.get("errorMessage") or fields.get("lastErrorMessage", ""),
+                detail=fields.get("errorDetail"),
                 attempts=fields["attemptsMade"],
                 arrival_ms=fields["arrivalTimestamp"],
                 ended_ms=fields["attemptEndingTimestamp"],

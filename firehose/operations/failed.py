@@ -10,7 +10,7 @@ from typing import Any
 import pybase64
 
 from firehose.errors import FirehoseError, IntegrityError, NotFoundError
-from firehose.operations.entries import Entry, FailedReader, Filter
+from firehose.operations.entries import Entry, FailedReader, Filter, known_codes
 from firehose.operations.parameters import chosen, number
 from firehose.service import Service
 from firehose.service.runner import StreamRunner
@@ -52,19 +52,21 @@ async def _matching(
 
 
 async def ls(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
-    """List entries, oldest first; those that were replayed only with `all`."""
-    limit, more = number(parameters, "limit", 100), False
+    """List entries, oldest first; those that were replayed only with `all`. `note`: why there may be none."""
+    limit, more, replayed = number(parameters, "limit", 100), False, 0
     found: list[dict[str, Any]] = []
     problems: Problems = []
     async with aclosing(_matching(service, parameters, problems)) as matching:
         async for runner, entry in matching:
             if entry.is_replayed and not parameters.get("all"):
+                replayed += 1
                 continue
             if len(found) == limit:
                 more = True
                 break
             found.append(entry.summary(runner.record.name))
-    return {"records": found, "more": more, "problems": problems}
+    note = {} if found or more else await _why_none(service, parameters, replayed)
+    return {"records": found, "more": more, "problems": problems} | note
 
 
 async def show(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -103,4 +105,16 @@ async def stats(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
         }
         for at, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))
     ]
-    return {"reasons": reasons, "problems": problems}
+    note = {} if reasons else await _why_none(service, parameters, 0)
+    return {"reasons": reasons, "problems": problems} | note
+
+
+async def _why_none(service: Service, parameters: dict[str, Any], replayed: int) -> dict[str, str]:
+    """Return a `note` why nothing matches, where it is likely not what was expected."""
+    if replayed:
+        return {"note": f"{replayed} that match were replayed already"}
+    code = parameters.get("code")
+    if code is None or code in (known := await known_codes(service, chosen(service, parameters))):
+        return {}
+    there = f"codes there are: {', '.join(sorted(known))}" if known else "none failed at all"
+    return {"note": f"no record failed with code {code!r}; {there}"}

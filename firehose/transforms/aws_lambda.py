@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from firehose import arrow
 from firehose.clock import Clock
 from firehose.components import BuildContext, ByteSize, ComponentConfig, DurationMs, StreamIdentity
-from firehose.errors import ConfigError
+from firehose.errors import ConfigError, FirehoseError
 from firehose.protocols import Stage
 from firehose.records import Batch, FailedRows, Outcome, RowSet, concat_batches
 from firehose.telemetry import Emitter, Event, Metrics
@@ -35,6 +35,9 @@ from firehose.transforms.contract import (
     record_ids,
     split,
 )
+
+#: Characters of what a function said that are kept for each record of its batch.
+DETAIL_CHARACTERS = 500
 
 #: The pause before the first retry; doubled for each further one.
 FIRST_BACKOFF_MS = 200
@@ -99,7 +102,13 @@ class LambdaConfig(ComponentConfig):
         if (config := context.functions.get(arn.name)) is not None:
             from firehose.transforms.local import LocalFunction
 
-            return LocalFunction(arn, config, context)
+            return LocalFunction(
+                arn,
+                config,
+                log_stream=context.stream.name,
+                clock=context.environment.clock,
+                telemetry=context.environment.telemetry,
+            )
         if self.arn is None:
             known = ", ".join(sorted(context.functions)) or "none"
             raise ConfigError(f"transform 'lambda': no function {arn.name!r} under 'functions'; there are: {known}")
@@ -190,6 +199,8 @@ class LambdaTransform:
         self._turns = asyncio.Semaphore(concurrency)
         self._clock = clock
         self._telemetry = telemetry
+        #: What the function gave up on last, until it answers again.
+        self.last_error: FirehoseError | None = None
 
     async def apply(self, batch: Batch) -> Outcome:
         """Return what became of every row: whatever the function does or fails to do is an outcome.
@@ -247,7 +258,8 @@ class LambdaTransform:
         return Outcome(ok.with_data(arrow.binary_column(answer.data)), tuple(failed), dropped)
 
     def _all_failed(self, batch: Batch, error: InvocationError, attempts: int) -> Outcome:
-        return Outcome(batch.slice(0, 0), (self._failures(batch, error.code, str(error), attempts),))
+        failed = self._failures(batch, error.code, str(error), attempts, details=error.reason[:DETAIL_CHARACTERS])
+        return Outcome(batch.slice(0, 0), (failed,))
 
     def _too_large(self, batch: Batch) -> Outcome:
         error = InvocationError(
@@ -258,12 +270,21 @@ class LambdaTransform:
         self._emit_failure(batch, error, 0, self._clock.monotonic_ms(), is_given_up=True)
         return self._all_failed(batch, error, 0)
 
-    def _failures(self, rows: Batch, codes: list[str] | str, messages: list[str] | str, attempts: int) -> FailedRows:
+    def _failures(
+        self, rows: Batch, codes: list[str] | str, messages: list[str] | str, attempts: int, *, details: str = ""
+    ) -> FailedRows:
         return FailedRows.of(
-            Stage.TRANSFORM, rows, codes=codes, messages=messages, attempts=attempts, ended_ms=self._clock.now_ms()
+            Stage.TRANSFORM,
+            rows,
+            codes=codes,
+            messages=messages,
+            details=details,
+            attempts=attempts,
+            ended_ms=self._clock.now_ms(),
         )
 
     def _emit_answer(self, batch: Batch, answer: Answer, attempt: int, started_ms: int) -> None:
+        self.last_error = None
         self._telemetry.emit(
             FunctionInvoked(
                 stream=self._stream.name,
@@ -281,6 +302,8 @@ class LambdaTransform:
     def _emit_failure(
         self, batch: Batch, error: InvocationError, attempt: int, started_ms: int, *, is_given_up: bool
     ) -> None:
+        if is_given_up:
+            self.last_error = FirehoseError(f"function {self._function.arn.name!r}: {error.reason}", code=error.code)
         self._telemetry.emit(
             FunctionFailed(
                 stream=self._stream.name,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from firehose.components import BuildContext, FunctionConfig
+from firehose.clock import Clock
+from firehose.components import FunctionConfig
 from firehose.errors import ConfigError
 from firehose.processes import ChildDiedError, ChildError, ChildTimeoutError, ProcessPool, minimal_environment
+from firehose.telemetry import Emitter
 from firehose.transforms.contract import (
     ANSWER_BYTES,
     FUNCTION_ERROR,
@@ -20,11 +23,13 @@ from firehose.transforms.contract import (
 class LocalFunction:
     """Calls a handler in a Python file, unchanged from AWS Lambda, with Lambda's environment around it.
 
-    Errors: ConfigError where there is no such file.
+    `log_stream` is what the function is told of who calls it. Errors: ConfigError where there is no such file.
     """
 
-    def __init__(self, arn: FunctionArn, config: FunctionConfig, context: BuildContext) -> None:
-        name, stream, path = arn.name, context.stream, config.path.absolute()
+    def __init__(
+        self, arn: FunctionArn, config: FunctionConfig, *, log_stream: str, clock: Clock, telemetry: Emitter
+    ) -> None:
+        name, path = arn.name, config.path.absolute()
         if not path.is_file():
             raise ConfigError(f"functions.{name}.path: no file {path}")
         self.arn = arn
@@ -34,7 +39,7 @@ class LocalFunction:
             "AWS_LAMBDA_FUNCTION_VERSION": arn.qualifier or "$LATEST",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.memory_bytes // 2**20),
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": stream.name,
+            "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
             "AWS_REGION": arn.region,
             "AWS_DEFAULT_REGION": arn.region,
             "LAMBDA_TASK_ROOT": str(path.parent),
@@ -52,22 +57,34 @@ class LocalFunction:
             processes=config.concurrency,
             memory_bytes=config.memory_bytes,
             environment=minimal_environment() | lambda_environment | config.environment,
-            clock=context.environment.clock,
-            telemetry=context.environment.telemetry,
+            clock=clock,
+            telemetry=telemetry,
             name=name,
         )
 
+    async def load(self) -> None:
+        """Run the file in a process, which is kept for the first event. Errors: those of `invoke`."""
+        with _invocation_errors():
+            await self._pool.start()
+
     async def invoke(self, event: Sequence[bytes]) -> bytes:
-        try:
+        with _invocation_errors():
             return await self._pool.call(event, timeout_ms=self._timeout_ms)
-        except ChildTimeoutError as error:
-            raise InvocationError(TIMED_OUT, str(error), detail=error.detail) from error
-        except ChildError as error:
-            if error.type_name == "ResponseTooLargeError":
-                raise malformed(str(error)) from error
-            raise InvocationError(FUNCTION_ERROR, str(error), detail=error.detail) from error
-        except ChildDiedError as error:
-            raise InvocationError(FUNCTION_ERROR, str(error), detail=error.detail) from error
 
     async def close(self) -> None:
         await self._pool.close()
+
+
+@contextmanager
+def _invocation_errors() -> Iterator[None]:
+    try:
+        yield
+    except ChildTimeoutError as error:
+        raise InvocationError(TIMED_OUT, str(error), detail=error.detail) from error
+    except ChildError as error:
+        if error.type_name == "ResponseTooLargeError":
+            raise malformed(str(error)) from error
+        place = f" ({error.place})" if error.place else ""
+        raise InvocationError(FUNCTION_ERROR, f"{error}{place}", detail=error.detail) from error
+    except ChildDiedError as error:
+        raise InvocationError(FUNCTION_ERROR, str(error), detail=error.detail) from error

@@ -74,7 +74,9 @@ def load_handler(path: Path, name: str) -> Callable[[Any, LambdaContext], Any]:
     spec.loader.exec_module(module)
     handler = getattr(module, name, None)
     if not callable(handler):
-        raise AttributeError(f"no function {name!r} in {path}")
+        values = vars(module).items()
+        own = [each for each, value in values if callable(value) and getattr(value, "__module__", "") == path.stem]
+        raise AttributeError(f"no function {name!r} in {path}; `handler` may name {', '.join(own) or 'another one'}")
     found: Callable[[Any, LambdaContext], Any] = handler
     return found
 

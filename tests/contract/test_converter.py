@@ -185,16 +185,24 @@ def for_input(text: str) -> str:
     return f'For input string: "{text}"'
 
 
+def column(text: str, *, path: str = "v") -> str:
+    return f"Column {path}: {text}"
+
+
+def no_such(text: str, hive_type: str) -> str:
+    return column(f'the string "{text}" cannot be read as {hive_type}.')
+
+
 FAILS: list[tuple[str, str, str]] = [
-    ("boolean", "1", "1 cannot be read as boolean."),
-    ("boolean", '"yes"', for_input("yes")),
-    ("boolean", "{}", "An object cannot be read as boolean."),
-    ("boolean", "[true]", "An array cannot be read as boolean."),
-    ("tinyint", "128", "128 is out of the range of tinyint."),
-    ("tinyint", '"-129"', "-129 is out of the range of tinyint."),
-    ("smallint", "32768", "32768 is out of the range of smallint."),
-    ("int", "2147483648", "2147483648 is out of the range of int."),
-    ("int", "3.7", "3.7 is not a whole number, as int needs."),
+    ("boolean", "1", column("the number 1 cannot be read as boolean.")),
+    ("boolean", '"yes"', no_such("yes", "boolean")),
+    ("boolean", "{}", column("an object cannot be read as boolean.")),
+    ("boolean", "[true]", column("an array cannot be read as boolean.")),
+    ("tinyint", "128", column("128 is out of the range of tinyint.")),
+    ("tinyint", '"-129"', column("-129 is out of the range of tinyint.")),
+    ("smallint", "32768", column("32768 is out of the range of smallint.")),
+    ("int", "2147483648", column("2147483648 is out of the range of int.")),
+    ("int", "3.7", column("3.7 is not a whole number, as int needs.")),
     ("int", '"3.7"', for_input("3.7")),
     ("int", '"3.0"', for_input("3.0")),
     ("int", '"3e0"', for_input("3e0")),
@@ -202,73 +210,85 @@ FAILS: list[tuple[str, str, str]] = [
     ("int", '"1_000"', for_input("1_000")),
     ("int", '"\u0663"', for_input("\u0663")),
     ("int", '""', for_input("")),
-    ("int", "true", "true cannot be read as int."),
-    ("int", "1e999999999", "1e999999999 is out of the range of int."),
-    ("int", "1e-999999999", "1e-999999999 is not a whole number, as int needs."),
-    ("bigint", "9223372036854775808", "9223372036854775808 is out of the range of bigint."),
-    ("bigint", "9" * 5000, "9" * 200 + "... is out of the range of bigint."),
-    ("bigint", '"' + "9" * 5000 + '"', "9" * 200 + "... is out of the range of bigint."),
-    ("bigint", "[1]", "An array cannot be read as bigint."),
-    ("float", "3.5e38", "3.5e38 is out of the range of float."),
-    ("float", '"1e39"', "1e39 is out of the range of float."),
-    ("double", "1e400", "1e400 is out of the range of double."),
+    ("int", "true", column("true cannot be read as int.")),
+    ("int", "1e999999999", column("1e999999999 is out of the range of int.")),
+    ("int", "1e-999999999", column("1e-999999999 is not a whole number, as int needs.")),
+    ("bigint", "9223372036854775808", column("9223372036854775808 is out of the range of bigint.")),
+    ("bigint", "9" * 5000, column("9" * 200 + "... is out of the range of bigint.")),
+    ("bigint", '"' + "9" * 5000 + '"', column("9" * 200 + "... is out of the range of bigint.")),
+    ("bigint", "[1]", column("an array cannot be read as bigint.")),
+    ("float", "3.5e38", column("3.5e38 is out of the range of float.")),
+    ("float", '"1e39"', column("1e39 is out of the range of float.")),
+    ("double", "1e400", column("1e400 is out of the range of double.")),
     ("double", '"oops"', for_input("oops")),
     ("double", '"nan"', for_input("nan")),
     ("double", '"1e"', for_input("1e")),
     ("double", '"1_0"', for_input("1_0")),
     ("double", '" 1"', for_input(" 1")),
-    ("double", "false", "false cannot be read as double."),
-    ("decimal(5,2)", "1000", "1000 does not fit decimal(5,2)."),
-    ("decimal(5,2)", "1.005", "1.005 does not fit decimal(5,2)."),
-    ("decimal(5,2)", "1e-3", "1e-3 does not fit decimal(5,2)."),
-    ("decimal(5,2)", "1e999999999", "1e999999999 does not fit decimal(5,2)."),
-    ("decimal(5,2)", '"Infinity"', for_input("Infinity")),
-    ("decimal(5,2)", '"NaN"', for_input("NaN")),
-    ("decimal(5,2)", "1e99999999999999999999", "1e99999999999999999999 is out of range."),
-    ("decimal(5,2)", "true", "true cannot be read as decimal(5,2)."),
-    ("binary", '"aGk"', for_input("aGk")),
-    ("binary", '"aG k="', for_input("aG k=")),
-    ("binary", '"\xe9"', for_input("\xe9")),
-    ("binary", "1", "1 cannot be read as binary."),
-    ("timestamp", '"2026-01-01T00:00:00+00:00"', for_input("2026-01-01T00:00:00+00:00")),
-    ("timestamp", '"2026-01-01T00:00:00+02:00"', for_input("2026-01-01T00:00:00+02:00")),
-    ("timestamp", '"2026-1-1T00:00:00Z"', for_input("2026-1-1T00:00:00Z")),
-    ("timestamp", '"2026-01-01 00:00:00Z"', for_input("2026-01-01 00:00:00Z")),
-    ("timestamp", '"2026-01-01 0:00:00"', for_input("2026-01-01 0:00:00")),
-    ("timestamp", '"2026-01-01"', for_input("2026-01-01")),
-    ("timestamp", '"2026-02-30T00:00:00Z"', for_input("2026-02-30T00:00:00Z")),
-    ("timestamp", '"2026-01-01T24:00:00Z"', for_input("2026-01-01T24:00:00Z")),
-    ("timestamp", '"2026-01-01T23:59:60Z"', for_input("2026-01-01T23:59:60Z")),
-    ("timestamp", '"2026-01-01T00:00:00.Z"', for_input("2026-01-01T00:00:00.Z")),
-    ("timestamp", '"2026-01-01T00:00:00.1234567890Z"', for_input("2026-01-01T00:00:00.1234567890Z")),
-    ("timestamp", '"0000-01-01T00:00:00Z"', for_input("0000-01-01T00:00:00Z")),
-    ("timestamp", '"2026-01-01T00:00:00Z\\n"', for_input("2026-01-01T00:00:00Z\n")),
-    ("timestamp", '""', for_input("")),
-    ("timestamp", "999999999999", "999999999999 is a moment out of the years 1 to 9999."),
-    ("timestamp", "253402300800000", "253402300800000 is a moment out of the years 1 to 9999."),
-    ("timestamp", "1e999999999", "1e999999999 is a moment out of the years 1 to 9999."),
-    ("timestamp", "true", "true cannot be read as timestamp."),
-    ("date", '"2026-02-30"', for_input("2026-02-30")),
-    ("date", '"02/01/2026"', for_input("02/01/2026")),
-    ("date", "[]", "An array cannot be read as date."),
+    ("double", "false", column("false cannot be read as double.")),
+    ("decimal(5,2)", "1000", column("1000 does not fit decimal(5,2).")),
+    ("decimal(5,2)", "1.005", column("1.005 does not fit decimal(5,2).")),
+    ("decimal(5,2)", "1e-3", column("1e-3 does not fit decimal(5,2).")),
+    ("decimal(5,2)", "1e999999999", column("1e999999999 does not fit decimal(5,2).")),
+    ("decimal(5,2)", '"Infinity"', no_such("Infinity", "decimal(5,2)")),
+    ("decimal(5,2)", '"NaN"', no_such("NaN", "decimal(5,2)")),
+    ("decimal(5,2)", "1e99999999999999999999", column("1e99999999999999999999 is out of range.")),
+    ("decimal(5,2)", "true", column("true cannot be read as decimal(5,2).")),
+    ("binary", '"aGk"', no_such("aGk", "binary")),
+    ("binary", '"aG k="', no_such("aG k=", "binary")),
+    ("binary", '"\xe9"', no_such("\xe9", "binary")),
+    ("binary", "1", column("the number 1 cannot be read as binary.")),
+    ("timestamp", '"2026-01-01T00:00:00+00:00"', no_such("2026-01-01T00:00:00+00:00", "timestamp")),
+    ("timestamp", '"2026-01-01T00:00:00+02:00"', no_such("2026-01-01T00:00:00+02:00", "timestamp")),
+    ("timestamp", '"2026-1-1T00:00:00Z"', no_such("2026-1-1T00:00:00Z", "timestamp")),
+    ("timestamp", '"2026-01-01 00:00:00Z"', no_such("2026-01-01 00:00:00Z", "timestamp")),
+    ("timestamp", '"2026-01-01 0:00:00"', no_such("2026-01-01 0:00:00", "timestamp")),
+    ("timestamp", '"2026-01-01"', no_such("2026-01-01", "timestamp")),
+    ("timestamp", '"2026-02-30T00:00:00Z"', no_such("2026-02-30T00:00:00Z", "timestamp")),
+    ("timestamp", '"2026-01-01T24:00:00Z"', no_such("2026-01-01T24:00:00Z", "timestamp")),
+    ("timestamp", '"2026-01-01T23:59:60Z"', no_such("2026-01-01T23:59:60Z", "timestamp")),
+    ("timestamp", '"2026-01-01T00:00:00.Z"', no_such("2026-01-01T00:00:00.Z", "timestamp")),
+    ("timestamp", '"2026-01-01T00:00:00.1234567890Z"', no_such("2026-01-01T00:00:00.1234567890Z", "timestamp")),
+    ("timestamp", '"0000-01-01T00:00:00Z"', no_such("0000-01-01T00:00:00Z", "timestamp")),
+    ("timestamp", '"2026-01-01T00:00:00Z\\n"', no_such("2026-01-01T00:00:00Z\n", "timestamp")),
+    ("timestamp", '""', no_such("", "timestamp")),
+    ("timestamp", "999999999999", column("999999999999 is a moment out of the years 1 to 9999.")),
+    ("timestamp", "253402300800000", column("253402300800000 is a moment out of the years 1 to 9999.")),
+    ("timestamp", "1e999999999", column("1e999999999 is a moment out of the years 1 to 9999.")),
+    ("timestamp", "true", column("true cannot be read as timestamp.")),
+    ("date", '"2026-02-30"', no_such("2026-02-30", "date")),
+    ("date", '"02/01/2026"', no_such("02/01/2026", "date")),
+    ("date", "[]", column("an array cannot be read as date.")),
     ("array<int>", '[1,"x"]', for_input("x")),
     ("array<int>", '"x"', for_input("x")),
-    ("array<map<string,int>>", "5", "5 cannot be read as map<string,int>."),
-    ("map<string,int>", "[]", "An array cannot be read as map<string,int>."),
-    ("map<string,int>", '"a"', '"a" cannot be read as map<string,int>.'),
-    ("map<string,int>", '{"a":{}}', "An object cannot be read as int."),
-    ("map<string,int>", '{"A":1,"a":2}', 'Duplicate key "a"'),
-    ("map<int,int>", '{"1":1,"01":2}', 'Duplicate key "01"'),
+    ("array<map<string,int>>", "5", column("the number 5 cannot be read as map<string,int>.")),
+    ("map<string,int>", "[]", column("an array cannot be read as map<string,int>.")),
+    ("map<string,int>", '"a"', column('the string "a" cannot be read as map<string,int>.')),
+    ("map<string,int>", '{"a":{}}', column("an object cannot be read as int.", path="v['a']")),
+    ("map<string,int>", '{"A":1,"a":2}', column('duplicate key "a".', path="v['a']")),
+    ("map<int,int>", '{"1":1,"01":2}', column('duplicate key "01".', path="v['01']")),
     ("map<int,int>", '{"x":1}', for_input("x")),
-    ("map<varchar(1),int>", '{"ab":1,"AC":2}', 'Duplicate key "ac"'),
+    ("map<varchar(1),int>", '{"ab":1,"AC":2}', column('duplicate key "ac".', path="v['AC']")),
     ("struct<a:int>", "42", "Data is not JSONObject  but java.lang.Long with value 42"),
     ("struct<a:int>", "4.20", "Data is not JSONObject  but java.lang.Double with value 4.20"),
     ("struct<a:int>", '"x"', "Data is not JSONObject  but java.lang.String with value x"),
     ("struct<a:int>", "true", "Data is not JSONObject  but java.lang.Boolean with value true"),
     ("struct<a:int>", '["x"]', for_input("x")),
-    ("struct<a:int>", '{"a":1,"A":1}', 'Duplicate key "a"'),
-    ("struct<a:int>", '{"a":null,"a":1}', 'Duplicate key "a"'),
-    ("struct<a:array<struct<b:int>>>", '{"a":[{"b":1},{"b":{}}]}', "An object cannot be read as int."),
+    ("struct<a:int>", "[true]", column("true cannot be read as int.", path="v.a")),
+    ("array<boolean>", "[true,1]", column("the number 1 cannot be read as boolean.", path="v[1]")),
+    ("map<int,array<date>>", '{"1":["x"]}', no_such("x", "date").replace("v:", "v['1'][0]:")),
+    (
+        "map<string,map<string,int>>",
+        '{"' + "k" * 300 + '":{"a":true}}',
+        column("true cannot be read as int.", path="v['" + "k" * 197 + "..."),
+    ),
+    ("struct<a:int>", '{"a":1,"A":1}', column('duplicate key "a".', path="v.a")),
+    ("struct<a:int>", '{"a":null,"a":1}', column('duplicate key "a".', path="v.a")),
+    (
+        "struct<a:array<struct<b:int>>>",
+        '{"a":[{"b":1},{"b":{}}]}',
+        column("an object cannot be read as int.", path="v.a[1].b"),
+    ),
 ]
 
 
@@ -279,6 +299,22 @@ def test_a_value_fails_its_record_alone(convert: Convert, hive_type: str, value:
     assert converted.failed.tolist() == [1]
     assert list(converted.codes) == [MALFORMED_DATA]
     assert list(converted.messages) == [MISMATCH + message]
+
+
+@pytest.mark.parametrize(
+    ("hive_type", "value", "detail"),
+    [
+        ("int", '"oops"', 'Column v: the string "oops" cannot be read as int.'),
+        ("array<double>", '[1,"oops"]', 'Column v[1]: the string "oops" cannot be read as double.'),
+        ("struct<a:struct<b:int>>", '{"a":42}', "Column v.a: the number 42 cannot be read as struct<b:int>."),
+        ("boolean", "1", ""),
+    ],
+)
+def test_what_firehoses_words_leave_out_is_in_the_details(
+    convert: Convert, hive_type: str, value: str, detail: str
+) -> None:
+    converted = convert('{"v":' + value + "}", "{", '{"v":null}', v=hive_type)
+    assert list(converted.details) == [detail, ""]
 
 
 @pytest.mark.parametrize("hive_type", ALL_TYPES)
@@ -460,7 +496,9 @@ def test_dots_in_keys_feed_columns_with_underscores(convert: Convert) -> None:
 
 def test_a_dotted_and_an_underscored_key_for_one_column_fail(convert: Convert) -> None:
     options = {"convert_dots_in_json_keys_to_underscores": True}
-    assert list(convert('{"a_b":1,"a.b":2}', options=options, a_b="int").messages) == [MISMATCH + 'Duplicate key "a.b"']
+    assert list(convert('{"a_b":1,"a.b":2}', options=options, a_b="int").messages) == [
+        f'{MISMATCH}Column a_b: duplicate key "a.b".'
+    ]
 
 
 def test_mappings_feed_columns_and_fields_from_other_keys_only(convert: Convert) -> None:

@@ -17,7 +17,7 @@ import boto3
 import pyarrow.parquet as pq
 import pytest
 
-from tests.daemon import COMMAND, Daemon, command, complaint, until
+from tests.daemon import CHECKED, COMMAND, Daemon, command, complaint, until
 
 pytestmark = pytest.mark.integration
 
@@ -95,6 +95,21 @@ def test_failed_ls_show_and_stats(house: Daemon) -> None:
     assert house.ask("failed", "ls", "--until", "2020-01-01")["records"] == []
     assert len(house.ask("failed", "ls", "--since", "2020-01-01T00:00+02:00", "--stream", "clicks")["records"]) == 2
     assert house.ask("failed", "ls", "--since", "0", "--limit", "0") == {"records": [], "more": True, "problems": []}
+    raw = house.run("failed", "show", records[0]["id"], "--raw")
+    assert (raw.returncode, raw.stdout) == (0, b"bad 1")
+
+
+def test_an_unknown_code_is_told_with_those_there_are(house: Daemon) -> None:
+    for words in (["failed", "ls"], ["failed", "stats"], ["replay", "--dry-run"], ["replay"]):
+        answer = house.run(*words, "--code", "Lambda.Nonsense")
+        assert answer.returncode == 0
+        said = "no record failed with code 'Lambda.Nonsense'; codes there are: Lambda.ProcessingFailedStatus"
+        assert answer.stderr.decode().splitlines()[-1] == said, words
+    known = house.run("failed", "ls", "--code", "Lambda.ProcessingFailedStatus")
+    assert known.stderr == b"" and len(known.stdout.splitlines()) == 3
+    (house.folder / "repaired").touch()
+    text(house.run("replay"))
+    assert house.run("failed", "ls").stderr == b"2 that match were replayed already\n"
 
 
 def test_replay_pause_and_resume(house: Daemon) -> None:
@@ -104,8 +119,11 @@ def test_replay_pause_and_resume(house: Daemon) -> None:
     moved = house.run("replay", "--rate", "1000")
     assert text(moved) == "2 records replayed; 0 were replayed before\n"
     assert text(house.run("replay", "--stream", "clicks")) == "0 records replayed; 2 were replayed before\n"
-    assert text(house.run("resume", "clicks")) == "clicks: delivering\n"
-    if house.process.poll() is not None:
+    resumed = text(house.run("resume", "clicks"))
+    if house.process.poll() is None:
+        assert resumed == "clicks: delivering\n"
+    else:
+        assert resumed == "clicks: not paused any more; it is delivered once the service runs (`firehose run`)\n"
         house.start()
     house.delivered()
     assert house.records() == Counter([b"good", b"bad 1", b"bad 2", b"waiting"])
@@ -119,13 +137,28 @@ def test_flush(house: Daemon) -> None:
         assert "stream 'clicks' is paused; `firehose resume clicks` first" in complaint(house.run("flush", "clicks"))
         text(house.run("resume", "clicks"))
         assert text(house.run("flush", "clicks")) == "clicks: flushed\n"
-        house.delivered()
+        assert house.total()["delivered"] == 2
     else:
         text(house.run("resume", "clicks"))
         said = complaint(house.run("flush", "clicks"))
         assert said == (
             "firehose: stream 'clicks' has no worker running, nothing was flushed; `firehose run` delivers its backlog"
         )
+
+
+def test_flush_says_what_keeps_it_and_returns_when_it_is_delivered(daemon: Daemon) -> None:
+    daemon.config.write_text(CHECKED.replace("interval: 0s", "interval: 15m"))
+    daemon.start()
+    daemon.lake.rmdir()
+    daemon.lake.write_text("in the way")
+    daemon.put(b"one")
+    said = complaint(daemon.run("flush", "clicks", "--timeout", "2s"))
+    assert said.startswith("firehose: stream 'clicks': not everything is delivered after 2s: ") and "lake" in said
+    daemon.lake.unlink()
+    daemon.lake.mkdir()
+    assert text(daemon.run("flush", "clicks")) == "clicks: flushed\n"
+    assert daemon.records() == {b"one": 1} and daemon.total() == {"accepted": 1, "delivered": 1}
+    assert daemon.run("flush", "clicks", "--timeout", "soon").returncode == 2
 
 
 def test_an_error_object_that_was_removed_is_told_and_ends_with_1(house: Daemon) -> None:
@@ -145,7 +178,7 @@ def test_an_error_object_that_was_removed_is_told_and_ends_with_1(house: Daemon)
         (["audit", "klicks"], "no delivery stream 'klicks'; there are: clicks"),
         (["pause", "klicks"], "no delivery stream 'klicks'; there are: clicks"),
         (["replay", "--stream", "klicks"], "no delivery stream 'klicks'; there are: clicks"),
-        (["failed", "ls", "--stage", "lunch"], "no stage 'lunch'; stages: decompress, transform, partition, convert"),
+        (["failed", "ls", "--stage", "lunch"], "no stage 'lunch'; stages: transform, convert"),
         (["failed", "ls", "--limit", "-1"], "limit must be a whole number of at least 0, not -1"),
         (["failed", "show", "nothing"], "no failed record 'nothing': `firehose failed ls` shows their ids"),
     ],
@@ -210,7 +243,7 @@ def test_a_newer_state_is_refused(daemon: Daemon) -> None:
     connection = sqlite3.connect(daemon.data / "state.db")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    assert "has format 99, this version knows up to 1; use a newer one" in complaint(daemon.run("audit"))
+    assert "has format 99, this version knows up to " in complaint(daemon.run("audit"))
     assert daemon.launch().wait(60) == 1
     assert "Traceback" not in daemon.told()
 
@@ -260,10 +293,58 @@ def test_validate_tells_every_error_at_once(tmp_path: Path) -> None:
 
 def test_validate_says_what_is_there(daemon: Daemon) -> None:
     assert text(command("validate", daemon.config)) == "valid: 1 stream, 1 function, 0 catalogs\n"
-    assert json.loads(text(command("validate", "--json", daemon.config))) == {"valid": True, "problems": []}
+    assert json.loads(text(command("validate", "--json", daemon.config))) == {
+        "valid": True,
+        "problems": [],
+        "warnings": [],
+    }
     daemon.config.write_text("streams: [")
     assert command("validate", daemon.config).returncode == 1
     assert b"Traceback" not in command("validate", daemon.config).stderr
+
+
+def test_validate_warns_and_is_content(daemon: Daemon) -> None:
+    daemon.config.write_text(CHECKED.replace("prefix: clicks/", 'prefix: "!{timestamp:YYYY-mm-dd}/"'))
+    answer = command("validate", daemon.config)
+    assert (answer.returncode, answer.stdout) == (0, b"valid: 1 stream, 1 function, 0 catalogs\n")
+    warnings = answer.stderr.decode().splitlines()
+    assert [each.partition("sink.prefix: ")[2][:11] for each in warnings] == ["Y is the ye", "m is the mi"]
+    assert all(each.startswith(f"warning: {daemon.config}:8:") for each in warnings)
+    found = json.loads(command("validate", "--json", daemon.config).stdout)
+    assert found["valid"] and len(found["warnings"]) == 2
+    daemon.start()
+    until(lambda: daemon.told().count("configuration_doubted") == 2, "the warnings in the log")
+
+
+def test_a_function_that_does_not_load_is_a_problem_to_validate_and_an_error_in_the_log_of_run(daemon: Daemon) -> None:
+    code = daemon.folder / "check.py"
+    right = code.read_text()
+    code.write_text("def handler(event, context:\n")
+    said = f"{daemon.config}:3:17: functions.check.path: does not load: SyntaxError: '(' was never closed ({code}:1)"
+    answer = command("validate", daemon.config)
+    assert answer.returncode == 1 and answer.stderr.decode().startswith(said)
+    daemon.start()
+    until(lambda: "configuration_broken" in daemon.told(), "the error in the log")
+    (line,) = [line for line in daemon.told().splitlines() if "configuration_broken" in line]
+    event = json.loads(line)
+    assert event["level"] == "error" and event["problem"].startswith(said)
+    code.write_text(right)
+    daemon.put(b"good")
+    daemon.delivered()
+    assert daemon.records() == {b"good": 1}, "a repaired function needs no restart"
+
+
+def test_a_table_that_is_missing_is_an_error_in_the_log_of_run(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CATALOG % ("none", "none"))
+    for name in ("key", "other"):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_bytes(secrets.token_bytes(32))
+    try:
+        daemon.start()
+        until(lambda: "configuration_broken" in daemon.told(), "the error in the log")
+        assert "catalogs.lake.path: no folder stands there" in daemon.told()
+    finally:
+        daemon.close()
 
 
 def test_schema_is_json(tmp_path: Path) -> None:

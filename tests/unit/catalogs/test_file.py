@@ -106,6 +106,12 @@ async def test_a_missing_table_is_told_with_those_that_are_there(tmp_path: Path)
         await catalog.table_schema("web", "clicks")
 
 
+async def test_a_missing_folder_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"the catalog's folder .*/nowhere does not exist; make it") as caught:
+        await FileCatalog(tmp_path / "nowhere").table_schema("web", "clicks")
+    assert caught.value.code == "DataFormatConversion.EntityNotFound"
+
+
 @pytest.mark.parametrize(
     ("database", "table"), [("..", "secret"), ("web", "../../secret"), ("web/..", "secret"), (".", "x")]
 )

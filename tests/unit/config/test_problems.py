@@ -6,7 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firehose.errors import ConfigError
+from firehose.clock import SystemClock
+from firehose.config.loader import Loaded, examine
+from firehose.errors import ConfigError, Problem
+from firehose.processes import ChildStarted
+from firehose.testing import RecordingTelemetry
 from tests.unit.config.conftest import Load, Problems, Write, marked
 
 SINK = "sink: {type: file, path: out}"
@@ -50,7 +54,7 @@ def stream(text: str) -> str:
         ("server: {memory: §64MO}", "server.memory", "expected a unit of B, KB, MB"),
         ("server: {memory: §lots}", "server.memory", "expected a number and a unit, like 64MiB (got lots)"),
         ("server: {log_level: §loud}", "server.log_level", "(got loud); allowed: debug, info, warning, error"),
-        ("server: {account: §12}", "server.account", "(got 12); allowed: text that matches ^\\d{12}$"),
+        ("server: {account: §12}", "server.account", "(got 12); allowed: 12 digits"),
         ("server: {region: §[x]}", "server.region", "expected text (got a list)"),
         ("server: {data_dir: §{}}", "server.data_dir", "expected a path (got keys and values)"),
         ("server: {credentials: §{}}", "server.credentials", "expected a list (got keys and values)"),
@@ -60,7 +64,7 @@ def stream(text: str) -> str:
         (
             stream("buffer: {interval: §60}"),
             "streams.s.buffer.interval",
-            "expected a unit of ms, s, m, h, d, like 300s (got 60); allowed: 0ms to 15m",
+            "expected a unit of ms, s, m, h, d, like 300s; did you mean `60s`? (got 60); allowed: 0ms to 15m",
         ),
         (
             stream("buffer: {interval: §16m}"),
@@ -101,6 +105,21 @@ def stream(text: str) -> str:
             "streams: {s: {sink: {type: s3, bucket: abc, §server_side_encryption: {}}}}",
             "streams.s.sink.server_side_encryption.kms_key",
             "is missing",
+        ),
+        (
+            "streams: {s: {sink: {type: s3, bucket: §'s3://lake/events/'}}}",
+            "streams.s.sink.bucket",
+            "does not have the form it needs; a bucket's name stands alone, did you mean `lake`? (got s3://lake/events/)",
+        ),
+        (
+            "streams: {s: {sink: {type: s3, bucket: §'arn:aws:s3:::lake'}}}",
+            "streams.s.sink.bucket",
+            "did you mean `lake`? (got arn:aws:s3:::lake); allowed: letters, digits, `_`, `.` and `-`",
+        ),
+        (
+            CATALOG + stream("convert: {format: parquet, table: §events}"),
+            "streams.s.convert.table",
+            "does not have the form it needs (got events); allowed: DATABASE.TABLE, like web.events",
         ),
         # variables
         ("server: {port: §'${PORT}'}", "server.port", "environment variable PORT is not set"),
@@ -150,6 +169,17 @@ def test_says_what_is_wrong_and_where(problems: Problems, text: str, key: str, s
         ),
         ("functions: {f: {path: §missing.py}}", "functions.f.path", "no file stands there"),
         (
+            "streams: {s: {sink: {type: file, path: o, prefix: events/}, failed: {prefix: §events/}}}",
+            "streams.s.failed.prefix",
+            "failed records would lie among the good ones",
+        ),
+        (
+            "streams: {s: {sink: {type: s3, bucket: abc, prefix: e/}, "
+            "failed: {sink: {type: s3, bucket: abc}, prefix: §e/}}}",
+            "streams.s.failed.prefix",
+            "failed records would lie among the good ones",
+        ),
+        (
             'streams: {s: {sink: {type: s3, bucket: abc, prefix: §"!{timestamp:yyyy"}}}',
             "streams.s.sink.prefix",
             "must begin an expression like !{timestamp:yyyy}",
@@ -190,6 +220,8 @@ def test_says_what_does_not_fit_together(problems: Problems, text: str, key: str
         stream("failed: {prefix: failed/}"),
         stream("buffer: {size: 1B, interval: 0s}"),
         stream("convert: "),
+        "streams: {s: {sink: {type: file, path: o, prefix: e/}, "
+        "failed: {sink: {type: file, path: p, prefix: e/}, prefix: e/}}}",
     ],
 )
 def test_has_nothing_to_say_about_what_is_right(loaded: Load, text: str) -> None:
@@ -206,16 +238,126 @@ def test_says_that_a_file_cannot_be_read(
     assert "cannot be read by this user" in problems("functions: {f: {path: f.py}}")[0].message
 
 
+@pytest.mark.parametrize(
+    ("mode", "content", "said"),
+    [
+        (0o600, b"k" * 31, "FILE holds no key of 32 bytes"),
+        (0o644, bytes(range(32)), "everybody on this machine may open FILE; close it with: chmod 600 FILE"),
+    ],
+)
+def test_says_what_is_wrong_with_a_key_file(
+    problems: Problems, write: Write, mode: int, content: bytes, said: str
+) -> None:
+    key = write("", "key")
+    key.write_bytes(content)
+    key.chmod(mode)
+    text, line, column = marked(stream("encryption: {type: client_side, key_file: §'${KEY}'}"))
+    (found,) = problems(text, {"KEY": str(key)})
+    assert (found.line, found.column, found.key) == (line, column, "streams.s.encryption.key_file")
+    assert said in found.message and str(key) not in str(found)
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        ("!{timestamp:YYYY/MM/dd}/", ["Y is the year of the week"]),
+        ("!{timestamp:yyyy-mm-dd}/", ["m is the minute; for the month write MM"]),
+        ("!{timestamp:yyyy}/!{timestamp:mm}/!{timestamp:dd}/!{timestamp:HH}/", ["m is the minute"]),
+        ("!{timestamp:yyyy-MM-DD}/", ["D is the day of the year; for the day of the month write dd"]),
+        ("!{timestamp:YYYY-mm-DD}/", ["Y is", "m is", "D is"]),
+        ("!{timestamp:yyyy/MM/dd/hh}/", ["h and K count to 12 only"]),
+        ("a/{timestamp:yyyy}/", ["{timestamp:yyyy} is plain text; expressions begin with an exclamation mark"]),
+        ("a/{firehose:random-string}/", ["{firehose:random-string} is plain text"]),
+        # what is meant as it is
+        ("!{timestamp:yyyy/MM/dd/HH/mm}/", []),
+        ("!{timestamp:yyyy/DDD/HH-mm}/", []),
+        ("!{timestamp:YYYY-'W'ww}/", []),
+        ("!{timestamp:'Y m D h'yyyy}/", []),
+        ("!{timestamp:hha}/", []),
+        ("{a}/", []),
+    ],
+)
+def test_warns_of_prefixes_that_mean_something_else(loaded: Load, prefix: str, said: list[str]) -> None:
+    text, line, column = marked(f'streams: {{s: {{sink: {{type: s3, bucket: abc, prefix: §"{prefix}"}}}}}}')
+    found = loaded(text).warnings()
+    assert len(found) == len(said)
+    for warning, words in zip(found, said, strict=True):
+        assert words in warning.message
+        assert (warning.line, warning.column, warning.key) == (line, column, "streams.s.sink.prefix")
+
+
+def test_warns_of_error_output_prefixes_and_of_sizes_without_a_unit(loaded: Load) -> None:
+    found = loaded(stream('failed: {prefix: "!{firehose:error-output-type}/!{timestamp:YYYY}/"}, buffer: {size: 64}'))
+    assert [(each.key, each.message[:20]) for each in found.warnings()] == [
+        ("streams.s.failed.prefix", "Y is the year of the"),
+        ("streams.s.buffer.size", "an object for every "),
+    ]
+
+
+def test_warnings_are_not_hidden_behind_errors(write: Write) -> None:
+    prefix = 'prefix: "!{timestamp:YYYY}/"'
+    found = examine(
+        [write(f"server: {{prot: 1}}\nstreams: {{s: {{sink: {{type: file, path: o, {prefix}}}}}}}")], environment={}
+    )
+    assert [each.key for each in found.problems] == ["server.prot"]
+    assert [each.key for each in found.warnings()] == ["streams.s.sink.prefix"]
+
+
+# --- what is looked up -----------------------------------------------------------------------------------------------
+
+
+async def looked_up(loaded: Loaded) -> list[Problem]:
+    return await loaded.looked_up(SystemClock(), RecordingTelemetry())
+
+
 async def test_asks_file_catalogs_for_the_tables(loaded: Load, write: Write) -> None:
     write("columns: {id: bigint}\n", "tables/web/hits.yaml")
     catalogs = "catalogs: {one: {type: file, path: tables}}\n"
     configuration = loaded(catalogs + stream("convert: {format: parquet, table: web.hits}"))
-    assert await configuration.table_problems() == []
+    assert await looked_up(configuration) == []
 
     text, line, column = marked(catalogs + stream("convert: {format: parquet, table: §web.clicks}"))
-    (found,) = await loaded(text).table_problems()
+    (found,) = await looked_up(loaded(text))
     assert (found.line, found.column, found.key) == (line, column, "streams.s.convert.table")
     assert "there is web.hits" in found.message
+
+
+async def test_says_that_the_folder_of_a_catalog_is_missing(loaded: Load) -> None:
+    text, line, column = marked("catalogs: {one: {type: file, path: §tables}}\n")
+    text += stream("convert: {format: parquet, table: web.hits}")
+    (found,) = await looked_up(loaded(text))
+    assert (found.line, found.column, found.key) == (line, column, "catalogs.one.path")
+    assert "no folder stands there" in found.message
+
+
+async def test_tables_and_functions_are_looked_up_beside_other_errors(write: Write) -> None:
+    write("columns: {id: bigint}\n", "tables/web/hits.yaml")
+    write("nonsense(", "f.py")
+    text = """
+functions: {f: {path: f.py}}
+catalogs: {one: {type: file, path: tables}}
+streams:
+  s: {sink: {type: file}, buffer: {interval: 60}, convert: {format: parquet, table: web.clicks}}
+  t: {sink: {type: file, path: o}, encryption: {type: client_side, key_file: []}}
+"""
+    found = examine([write(text)], environment={})
+    assert [each.key for each in found.problems] == [
+        "streams.s.sink.path",
+        "streams.s.buffer.interval",
+        "streams.t.encryption.key_file",
+    ]
+    assert [each.key for each in await looked_up(found)] == ["functions.f.path", "streams.s.convert.table"]
+
+
+@pytest.mark.parametrize("catalogs", ["", "catalogs: {a: {type: file, path: c}, b: {type: file, path: c}}\n"])
+async def test_no_table_is_looked_up_where_the_catalog_is_not_known(write: Write, catalogs: str) -> None:
+    (write("", "c/x").parent).mkdir(exist_ok=True)
+    found = examine([write(catalogs + stream("convert: {format: parquet, table: web.hits}"))], environment={})
+    assert [each.key for each in found.problems] == ["streams.s.convert.catalog"]
+    assert await looked_up(found) == []
 
 
 @pytest.mark.parametrize(
@@ -225,9 +367,61 @@ async def test_asks_file_catalogs_for_the_tables(loaded: Load, write: Write) -> 
         "catalogs: {c: {type: file, path: '${SECRET}'}}\n" + stream("convert: {format: parquet, table: a.b}"),
     ],
 )
-async def test_shows_no_secret_when_a_table_is_missing(loaded: Load, text: str) -> None:
-    (found,) = await loaded(text, {"SECRET": "hunter.two"}).table_problems()
-    assert "hunter" not in str(found)
+async def test_shows_no_secret_when_a_table_is_missing(loaded: Load, write: Write, text: str) -> None:
+    for folder in ("c", "hunter.two"):
+        write("", f"{folder}/x")
+    (found,) = await looked_up(loaded(text, {"SECRET": "hunter.two"}))
+    assert found.key == "streams.s.convert.table" and "hunter" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "said"),
+    [
+        ("x = 1\ndef handler(e, c:\n    pass\n", "", "SyntaxError: '(' was never closed ({file}:2)"),
+        ("\nimport no_such_module\n", "", "ModuleNotFoundError: No module named 'no_such_module' ({file}:2)"),
+        ("import json\nx = json.loads('{')\n", "", "Expecting property name enclosed in double quotes"),
+        ("import json\nx = json.loads('{')\n", "", "({file}:2)"),
+        ("import json\ndef main(e, c): ...\n", "", "no function 'handler' in {file}; `handler` may name main"),
+        ("def handler(e, c): ...\n", ", handler: hander", "no function 'hander' in {file}; `handler` may name handler"),
+        ("print('bye')\nraise SystemExit(3)\n", "", "its process exited with status 3; it printed last: bye"),
+        ("x = bytearray(1 << 28)\n", ", memory: 64MiB", "out of memory (limit 64MiB)"),
+    ],
+)
+async def test_loads_each_function_once(loaded: Load, write: Write, code: str, options: str, said: str) -> None:
+    file = write(code, "f.py")
+    text, line, column = marked(f"functions: {{good: {{path: good.py}}, f: {{path: §f.py{options}}}}}")
+    write("def handler(event, context): ...\n", "good.py")
+    (found,) = await looked_up(loaded(text))
+    assert (found.line, found.column, found.key) == (line, column, "functions.f.path")
+    assert found.message.startswith("does not load: ")
+    assert said.format(file=file) in found.message
+
+
+async def test_functions_are_loaded_with_what_they_are_given_and_away_from_us(loaded: Load, write: Write) -> None:
+    write(
+        "import os, sys\nassert os.environ['A'] == 'b' and 'pytest' not in sys.modules\ndef handler(e, c): ...", "f.py"
+    )
+    telemetry = RecordingTelemetry()
+    found = loaded("functions: {f: {path: f.py, environment: {A: b}}}")
+    assert await found.looked_up(SystemClock(), telemetry) == []
+    assert len(telemetry.of(ChildStarted)) == 1
+
+
+async def test_shows_no_secret_that_a_function_tells(loaded: Load, write: Write) -> None:
+    write("import os\nraise KeyError(os.environ['TOKEN'])\n", "f.py")
+    text = "functions: {f: {path: f.py, environment: {TOKEN: '${TOKEN}', DEBUG: '${DEBUG}'}}}"
+    (found,) = await looked_up(loaded(text, {"TOKEN": "hunter2hunter2", "DEBUG": "1"}))
+    assert "hunter2" not in str(found) and found.key == "functions.f.path"
+    write("1 / 0\n", "f.py")
+    (found,) = await looked_up(loaded(text, {"TOKEN": "hunter2hunter2", "DEBUG": "1"}))
+    assert "ZeroDivisionError" in found.message, "a value of one character is no secret"
+
+
+async def test_a_function_of_which_something_is_wrong_already_is_not_complained_about_twice(write: Write) -> None:
+    write("def main(e, c): ...\n", "f.py")
+    found = examine([write("functions: {f: {path: f.py, handler: [], memory: 1MiB}}")], environment={})
+    assert [each.key for each in found.problems] == ["functions.f.handler", "functions.f.memory"]
+    assert await looked_up(found) == []
 
 
 def test_says_everything_at_once(problems: Problems) -> None:

@@ -102,8 +102,48 @@ def test_quotes_and_backslashes_in_referrer_and_agent(access_log: Any) -> None:
     assert found["agent"] == 'agent "X" \\ "y" \t.'
 
 
-def test_a_user_may_have_blanks(access_log: Any) -> None:
-    assert access_log.parse(COMMON.replace(b"frank", b"frank de Boer"))["user"] == "frank de Boer"
+@pytest.mark.parametrize(
+    ("user", "read"),
+    [
+        (b"frank de Boer", "frank de Boer"),
+        (b"-frank", "-frank"),
+        (b"DOMAIN\\\\frank", "DOMAIN\\frank"),
+        (rb"\"frank\"", '"frank"'),
+        (rb"fr\xc3\xa4nk", "fränk"),
+        (b"frank[1]", "frank[1]"),
+        (b"frank@example.com", "frank@example.com"),
+    ],
+)
+def test_users(access_log: Any, user: bytes, read: str) -> None:
+    assert access_log.parse(COMMON.replace(b"frank", user))["user"] == read
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        b"",
+        b" ",
+        b"- -",
+        b"- frank",
+        b"frank -",
+        b"frank  Boer",
+        b" frank",
+        b"frank [x]",
+        b'frank "de" Boer',
+        b"frank\tBoer",
+        b"frank\x00",
+        b"frank\\",
+        b"five words are no name",
+    ],
+)
+def test_what_is_no_user_fails_instead_of_shifting_columns(access_log: Any, user: bytes) -> None:
+    with pytest.raises(ValueError, match="not a line of an access log"):
+        access_log.parse(COMMON.replace(b"frank", user))
+
+
+def test_a_line_that_begins_with_its_virtual_host_is_of_another_format(access_log: Any) -> None:
+    with pytest.raises(ValueError, match="not a line"):
+        access_log.parse(b"www.example.com:443 " + COMBINED.replace(b"frank", b"-"))
 
 
 def test_nginx_adds_who_it_was_forwarded_for(access_log: Any) -> None:

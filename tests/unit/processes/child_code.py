@@ -1,6 +1,7 @@
 """Code that the tests of `firehose.processes` run in child processes: each factory is one way to behave."""
 
 import ctypes
+import json
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,20 @@ def raises(setup):
         if request == b"raise":
             raise KeyError("customer")
         return request
+
+    return handle
+
+
+def fails_deep_down(setup):
+    def look_up(key):
+        raise KeyError(key)
+
+    def handle(request):
+        if request == b"library":
+            json.loads("{")
+        if request == b"nested":
+            look_up("a")
+        return compile("(", "<text>", "exec")
 
     return handle
 

@@ -31,6 +31,13 @@ HERE = Path(__file__).parent
 MINUTE_MS = 60_000
 
 
+def place_of(line: str) -> str:
+    """Return where a line of the code stands."""
+    file = HERE / "child_code.py"
+    numbers = [number for number, each in enumerate(file.read_text().splitlines(), 1) if each.strip() == line]
+    return f"{file}:{numbers[0]}"
+
+
 class Recorder:
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -127,6 +134,7 @@ async def test_an_exception_is_reported_and_the_child_goes_on(pool_of: Any, reco
         assert str(caught.value) == "KeyError: 'customer'"
         assert caught.value.type_name == "KeyError"
         assert 'raise KeyError("customer")' in caught.value.detail
+        assert caught.value.place == place_of('raise KeyError("customer")')
         assert "firehose" not in caught.value.detail.replace(str(HERE), "")
         assert await pool.call(b"next", timeout_ms=MINUTE_MS) == b"next"
     assert recorder.starts() == 1
@@ -141,6 +149,29 @@ async def test_a_factory_that_fails_is_reported_and_tried_again_by_the_next_call
                 await pool.call(b"", timeout_ms=MINUTE_MS)
     assert recorder.starts() == 2
     assert [event.text for event in recorder.printed()] == ["about to fail\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"), [(b"library", 'json.loads("{")'), (b"nested", "raise KeyError(key)"), (b"text", "")]
+)
+async def test_the_place_of_an_error_is_the_last_line_of_the_code_itself(
+    pool_of: Any, request_: bytes, line: str
+) -> None:
+    async with pool_of("fails_deep_down") as pool:
+        with pytest.raises(ChildError) as caught:
+            await pool.call(request_, timeout_ms=MINUTE_MS)
+    assert caught.value.place == (place_of(line) if line else "<text>:1")
+
+
+async def test_start_has_a_child_ready_or_says_why_not(pool_of: Any, recorder: Recorder) -> None:
+    async with pool_of("echo") as pool:
+        await pool.start()
+        assert recorder.starts() == 1
+        assert await pool.call(b"one", timeout_ms=MINUTE_MS) == b"one"
+        assert recorder.starts() == 1
+    async with pool_of("fails_to_start") as pool:
+        with pytest.raises(ChildError, match="RuntimeError: no licence"):
+            await pool.start()
 
 
 async def test_a_module_that_does_not_exist_is_reported(pool_of: Any) -> None:

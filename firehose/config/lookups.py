@@ -1,0 +1,92 @@
+"""What shows only to who looks: the tables that streams convert to, and functions, each loaded once in its own process.
+
+A configuration of which some parts were left out, because they are wrong already, is looked at as far as it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from firehose.catalogs.file import FileCatalog, FileCatalogConfig
+from firehose.clock import Clock
+from firehose.components import FunctionConfig
+from firehose.config.checks import Finding
+from firehose.config.models import Configuration, ServerConfig
+from firehose.errors import FirehoseError
+from firehose.processes import ChildDiedError
+from firehose.telemetry import Emitter
+from firehose.transforms.contract import FunctionArn, InvocationError
+from firehose.transforms.local import LocalFunction
+
+#: How many functions are loaded at once: each may take all the memory it is granted.
+FUNCTIONS_AT_ONCE = 4
+
+
+async def table_findings(configuration: Configuration) -> list[Finding]:
+    """Return what is wrong with file catalogs and the tables in them that streams convert to; others are not asked."""
+    defined: Mapping[str, object] = configuration.catalogs
+    catalogs: dict[str, FileCatalog] = {}
+    found: list[Finding] = []
+    for name, each in defined.items():
+        if isinstance(each, FileCatalogConfig) and each.path.is_dir():
+            catalogs[name] = FileCatalog(each.path)
+        elif isinstance(each, FileCatalogConfig):
+            message = "no folder stands there; relative paths begin at the folder of the configuration file"
+            found.append(Finding(("catalogs", name, "path"), message))
+    for name, stream in configuration.streams.items():
+        if not stream.convert:
+            continue
+        catalog = stream.convert.catalog or (next(iter(defined)) if len(defined) == 1 else "")
+        database, table = stream.convert.table.split(".")
+        try:
+            if catalog in catalogs:
+                schema = await catalogs[catalog].table_schema(database, table, stream.convert.version)
+                stream.convert.deserializer.build(schema)
+        except FirehoseError as error:
+            found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs", catalog)))
+    return found
+
+
+async def function_findings(configuration: Configuration, clock: Clock, telemetry: Emitter) -> list[Finding]:
+    """Load each function once, as a stream would, and return what keeps them from being loaded."""
+    turns = asyncio.Semaphore(FUNCTIONS_AT_ONCE)
+
+    async def look(name: str, config: FunctionConfig) -> Finding | None:
+        async with turns:
+            function = LocalFunction(
+                _arn(name, configuration.server), config, log_stream="validate", clock=clock, telemetry=telemetry
+            )
+            try:
+                await function.load()
+            except InvocationError as error:
+                return _finding(name, f"does not load: {_reason(error).removeprefix(f'{name}: ')}")
+            except FirehoseError as error:
+                return _finding(name, f"could not be loaded: {error}")
+            finally:
+                await function.close()
+            return None
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(look(name, config))
+            for name, config in configuration.functions.items()
+            if config.path.is_file()
+        ]
+    return [found for task in tasks if (found := task.result())]
+
+
+def _finding(name: str, message: str) -> Finding:
+    # the message may tell what the function was given: its whole section is looked at for secrets
+    return Finding(("functions", name, "path"), message, also=("functions", name))
+
+
+def _arn(name: str, server: ServerConfig) -> FunctionArn:
+    return FunctionArn(f"arn:aws:lambda:{server.region}:{server.account}:function:{name}", server.region, name)
+
+
+def _reason(error: InvocationError) -> str:
+    """Return why in one line; of a process that ended by itself, also the last that it printed."""
+    cause, printed = error.__cause__, error.detail.strip().rpartition("\n")[2]
+    has_last_words = isinstance(cause, ChildDiedError) and not cause.out_of_memory and printed
+    return f"{error.reason}; it printed last: {printed}" if has_last_words else error.reason
