@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from firehose.api import bodies, ingest, puts
 from firehose.config.loader import load
+from firehose.converters.times import days_of_text, micros_of_text
+from firehose.units import format_bytes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md")])
@@ -40,3 +43,23 @@ def test_the_yaml_of_the_readme_is_valid(tmp_path: Path) -> None:
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
         load([file], environment={"KEY_FILE": str(key)})
+
+
+def test_the_limits_of_plain_http_are_those_of_the_service() -> None:
+    limits = dict(re.findall(r"^\| ([^|`]+?) \| (\d[^|]*?) \|$", (ROOT / "docs" / "http.md").read_text(), re.MULTILINE))
+    said = {name.partition(",")[0]: value for name, value in limits.items()}
+    assert said["body"] == format_bytes(ingest.MAX_BODY_BYTES).replace("M", " M")
+    assert said["records in a body"].startswith(f"{ingest.MAX_RECORDS:,};")
+    assert said["one record"].startswith(f"{puts.MAX_RECORD_BYTES:,} bytes")
+    assert said["what a compressed body may expand to"].startswith(f"{bodies.MAX_EXPANSION} times its size; 1 MiB")
+    assert said["time to send the body"] == f"{bodies.MAX_READ_S} s"
+    assert said["bodies of all requests under way"].startswith(f"{bodies.MAX_TOTAL_BYTES >> 20} MiB together")
+
+
+def test_the_times_of_the_document_are_read() -> None:
+    times = (ROOT / "docs" / "conversion.md").read_text().partition("## Times")[2].partition("A time without")[0]
+    examples = re.findall(r"`(\d[\d:.TZ -]*)`", times)
+    assert len(examples) == 6
+    *moments, day = examples
+    assert {micros_of_text(each)[0] // 1_000_000 for each in moments} == {1_783_951_509}
+    assert days_of_text(day) == days_of_text(moments[0][:10])

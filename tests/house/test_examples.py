@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
 #: What the examples that name variables without a default are loaded with.
 ENVIRONMENT: dict[str, dict[str, str]] = {
     "s3.yaml": {"BUCKET": "example-bucket"},
-    "encrypted.yaml": {"KEY_FILE": __file__},
+    "encrypted.yaml": {"KEY_FILE": "{folder}/master.key"},
 }
 
 
@@ -28,8 +28,14 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_loads(example: Path) -> None:
-    assert load([example], environment=ENVIRONMENT.get(example.name, {})).configuration.streams
+def test_an_example_loads(example: Path, tmp_path: Path) -> None:
+    key = tmp_path / "master.key"
+    key.touch(0o600)
+    key.write_bytes(bytes(range(32)))
+    given = {name: value.format(folder=tmp_path) for name, value in ENVIRONMENT.get(example.name, {}).items()}
+    loaded = load([example], environment=given)
+    assert loaded.configuration.streams
+    assert loaded.warnings() == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
