@@ -286,6 +286,10 @@ class StateStore(Protocol):
         """Return what is done and what is under way."""
         ...
 
+    async def failed_rows(self, stream: str) -> int:
+        """Return how many rows of a stream lie in its error output and were not replayed."""
+        ...
+
     async def snapshot(self) -> StateSnapshot:
         """Return all accounts and what is done, of one moment."""
         ...

@@ -133,11 +133,14 @@ def status(stream: str | None, data_dir: Path, as_json: bool) -> None:
             format_bytes(each["backlog_bytes"]),
             "-" if each["freshness_ms"] is None else format_duration_ms(each["freshness_ms"]),
             each["open_objects"],
+            each["failed_records"],
             "-" if each["last_error"] is None else f"{each['last_error']['code']}: {each['last_error']['message']}",
         )
         for each in answer["streams"]
     ]
-    output.show_table(("stream", "state", "records waiting", "bytes", "oldest", "objects open", "last error"), rows)
+    output.show_table(
+        ("stream", "state", "records waiting", "bytes", "oldest", "objects open", "failed", "last error"), rows
+    )
     used, quota = format_bytes(answer["log_bytes"]), format_bytes(answer["log_quota_bytes"])
     throttled = ": full, producers are throttled until deliveries make room" if answer["log_is_full"] else ""
     click.echo(f"log {used} of {quota}{throttled}", err=True)
@@ -156,6 +159,11 @@ def audit(stream: str | None, data_dir: Path, as_json: bool) -> None:
         output.show_json(answer)
     else:
         _show_audit(answer["streams"])
+        for problem in answer["problems"]:
+            click.echo(problem, err=True)
+        for each in answer["streams"]:
+            if each["problem"]:
+                click.echo(f"firehose: stream {each['stream']!r}: {each['problem']}", err=True)
     sys.exit(0 if answer["closes"] else 1)
 
 

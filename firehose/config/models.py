@@ -134,6 +134,8 @@ class ServerConfig(Config):
     """How many bytes of rows all streams together may hold in memory; beyond it they spill to disk."""
     log_quota_bytes: ByteSize = Field(10 * 2**30, alias="log_quota", ge=2**20)
     """How large the ingest log may grow before producers are throttled. Nothing undelivered is ever deleted for it."""
+    manifest_retention_ms: DurationMs = Field(90 * 24 * 3_600_000, alias="manifest_retention", ge=3_600_000)
+    """How long it is kept which delivered object holds what. Failed records stay listed until they are replayed."""
     failed_quota_bytes: ByteSize = Field(2**30, alias="failed_quota", ge=2**20)
     """How many bytes of failed records may wait on disk for an unreachable error output."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -107,6 +107,7 @@ class Outbox:
 
     def begin(self, path: Path) -> OutboxFile:
         """Begin a new file. Errors: ThrottledError where the disk is nearly full."""
+        self._files.make_folder(self._folder)  # somebody may have removed it
         require_room(self._files, self._folder)
         return OutboxFile(path, self._files.append(path))
 

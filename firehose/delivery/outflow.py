@@ -16,7 +16,7 @@ from firehose.delivery.events import BufferSpilled, RecordsExpired
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import FAILED, Outlet
 from firehose.delivery.sealer import Sealed
-from firehose.errors import FirehoseError, StaleEpochError
+from firehose.errors import FirehoseError, IntegrityError, StaleEpochError
 from firehose.keys import next_key
 from firehose.records import FailedRows
 from firehose.state import DropIntent, FinishIntent, Intent, SaveIntents, Term
@@ -122,8 +122,8 @@ class Outflow:
         name = f"seal {self._outlet.name}"
         try:
             sealed = await self._parts.sealer.seal(cells)
-        except StaleEpochError:
-            raise
+        except (StaleEpochError, IntegrityError):
+            raise  # what is lost here is in the source yet: the worker starts again, and reads it again
         except (FirehoseError, OSError) as error:
             self._parts.buffer.put_back(cells)
             return self._parts.steps.fail(name, error, backoff)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from firehose.delivery.buffer import CELL_OVERHEAD_BYTES, Cell, SpilledPieces
+from firehose.errors import IntegrityError
 from firehose.executors import Executor
 from firehose.records import Batch, FailedRows
 
@@ -38,6 +39,7 @@ class Spill:
         freed = cell.held_bytes - CELL_OVERHEAD_BYTES
         paths: list[str] = []
         try:
+            await self._executor.run(lambda: self._folder.mkdir(parents=True, exist_ok=True))
             for piece in pieces:
                 path = self._folder / f"{self._next:016x}.rows"
                 self._next += 1
@@ -56,13 +58,19 @@ class Spill:
         return freed
 
     async def pieces(self, cell: Cell) -> AsyncIterator[Batch | FailedRows]:
-        """Yield the cell's pieces in order, reading back one at a time what was spilled."""
+        """Yield the cell's pieces in order, reading back one at a time what was spilled.
+
+        Errors: IntegrityError where somebody removed it; OSError.
+        """
         for piece in list(cell.pieces):
             if not isinstance(piece, SpilledPieces):
                 yield piece
                 continue
             for path in piece.paths:
-                yield await self._executor.run(partial(_read, Path(path)))
+                try:
+                    yield await self._executor.run(partial(_read, Path(path)))
+                except FileNotFoundError as error:
+                    raise IntegrityError(f"{path}: spilled rows are gone; they are read again") from error
 
     def forget(self, cell: Cell) -> None:
         """Remove the files of a cell that was sealed."""

@@ -15,7 +15,8 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
 
     `problems`: segments of the log that are missing or cannot be read.
 
-    Units: `backlog_bytes` payload bytes; `freshness_ms` age of the oldest undelivered record, None where there is none.
+    Units: `backlog_bytes` payload bytes; `failed_records` those in the error output that were not replayed;
+    `freshness_ms` age of the oldest undelivered record, None where there is none.
     """
     stats = service.log.stats()
     return {
@@ -43,6 +44,7 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
         "backlog_records": lag.rows,
         "backlog_bytes": lag.data_bytes,
         "freshness_ms": None if lag.oldest_ms is None else max(0, now_ms - lag.oldest_ms),
+        "failed_records": await service.state.failed_rows(uid),
         "open_objects": worker.open_objects if worker else 0,
         "last_error": None if error is None else {"code": error.code, "message": str(error)},
     }

@@ -28,9 +28,6 @@ MEASURING_MS = 15_000
 #: How often manifests are looked through for old ones: with a thousand a time, 1.4 million a day can go.
 TIDYING_MS = 60_000
 
-#: How long the manifest of an object at a destination is kept. Nothing reads them but people who look for an object.
-MANIFEST_RETENTION_MS = 90 * 24 * 3_600_000
-
 #: How often, and how many times, it is looked whether a worker that was asked to spill has done so: a second in all.
 SPILL_MS = 20
 SPILL_LOOKS = 50
@@ -59,9 +56,9 @@ async def reclaim(log: IngestLog, state: StateStore) -> None:
         await state.apply(ForgetSegments(tuple(gone)))
 
 
-async def tidy(state: StateStore, now_ms: int, retention_ms: int = MANIFEST_RETENTION_MS) -> None:
+async def tidy(state: StateStore, before_ms: int) -> None:
     """Forget old manifests of delivered objects. Those of error outputs stay: what they list can be replayed."""
-    await state.apply(ForgetManifests(DESTINATION, now_ms - retention_ms))
+    await state.apply(ForgetManifests(DESTINATION, before_ms))
 
 
 async def measure(

@@ -13,10 +13,11 @@ from firehose.state import AddToAccount, RemoveStream, StateStore, Term
 
 
 async def is_finished(uid: str, log: IngestLog, state: StateStore) -> bool:
-    """Return whether nothing of a stream waits any more: no row in the log, no object on its way."""
+    """Return whether nothing of a stream waits any more: no row in the log, no object on its way, none to replay."""
     saved = await state.load(uid)
     positions = {each.shard: each.position for each in saved.done}
-    return not saved.intents and all(positions.get(name, -1) >= last for name, last in ends_of(log, uid).items())
+    is_delivered = all(positions.get(name, -1) >= last for name, last in ends_of(log, uid).items())
+    return is_delivered and not saved.intents and not await state.failed_rows(uid)
 
 
 async def discard(

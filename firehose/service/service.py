@@ -207,7 +207,8 @@ class Service:
                 await self._remove(runner)
 
     async def _tidy(self) -> None:
-        await tidy(self.state, self.environment.clock.now_ms())
+        retention_ms = self.configuration.server.manifest_retention_ms
+        await tidy(self.state, self.environment.clock.now_ms() - retention_ms)
 
     async def _measure(self) -> None:
         now_ms = self.environment.clock.now_ms()

@@ -118,6 +118,11 @@ class SqliteStateStore:
     async def load(self, stream: str) -> StreamState:
         return await self._run(lambda connection: _load(connection, stream))
 
+    async def failed_rows(self, stream: str) -> int:
+        query = "SELECT coalesce(sum(rows), 0) FROM account WHERE stream = ? AND term = ?"
+        found = await self._run(lambda c: c.execute(query, (stream, Term.FAILED)).fetchone())
+        return int(found[0])
+
     async def snapshot(self) -> StateSnapshot:
         return await self._run(_snapshot)
 

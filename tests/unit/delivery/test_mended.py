@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from firehose import arrow
 from firehose.budget import ByteBudget
 from firehose.delivery.buffer import Cell, Hints
 from firehose.delivery.outbox import Outbox
@@ -135,3 +138,92 @@ async def test_shards_with_all_memory_in_transforms_do_not_wait_for_each_other(
     async with world.worker():
         await world.clock.advance(120_000)
         assert len(await world.delivered()) == 60
+
+
+async def test_an_outbox_that_was_removed_is_made_again(world: World) -> None:
+    async with world.worker():
+        world.source.put("s", [b"a"], arrival_ms=world.clock.now_ms())
+        await world.clock.advance(61_000)
+        shutil.rmtree(world.folder / "streams/u1/outbox")
+        world.source.put("s", [b"b"], arrival_ms=world.clock.now_ms())
+        await world.clock.advance(61_000)
+        assert await world.delivered() == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_spilled_rows_that_were_removed_are_read_again(world: World, when: str) -> None:
+    world.hints = Hints(max_bytes=10_000, max_age_ms=60_000)
+    spill = world.folder / "streams/u1/spill"
+    with pytest.raises(ExceptionGroup) if when == "after" else nullcontext() as ended:
+        async with world.worker() as worker:
+            if when == "before":
+                shutil.rmtree(spill)
+            world.source.put("s", [b"a" * 1_000, b"b"], arrival_ms=world.clock.now_ms())
+            await world.clock.settle()
+            worker.ask_to_spill()
+            await world.clock.settle()
+            assert list(spill.iterdir())
+            if when == "after":
+                shutil.rmtree(spill)
+            await world.clock.advance(61_000)
+    assert ended is None or ended.group_contains(IntegrityError)
+    async with world.worker():
+        await world.clock.advance(61_000)
+        assert await world.delivered() == [b"a" * 1_000, b"b"]
+
+
+class _SetBack(FakeClock):
+    """A clock on the wall that somebody sets back by ten years."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+
+@pytest.mark.parametrize("when", ["while it is buffered", "before it comes"])
+async def test_cells_come_due_although_the_clock_was_set_back(world: World, when: str) -> None:
+    world.clock = _SetBack()
+    ten_years_ms = 10 * 365 * 86_400_000
+    async with world.worker():
+        if when == "before it comes":
+            world.clock.ahead_ms = -ten_years_ms
+        world.source.put("s", [b"a"], arrival_ms=world.clock.now_ms())
+        await world.clock.settle()
+        world.clock.ahead_ms = -ten_years_ms
+        await world.clock.advance(61_000)
+        assert await world.delivered() == [b"a"]
+        world.source.put("s", [b"b"], arrival_ms=world.clock.now_ms())
+        await world.clock.advance(61_000)
+        assert await world.delivered() == [b"a", b"b"]
+
+
+async def test_rows_that_stand_there_in_other_bytes_are_delivered(world: World) -> None:
+    """An old copy of the data directory was put back, and a function answers otherwise, or a data key is another."""
+    world.source.put("s", [b"a", b"b"], arrival_ms=world.clock.now_ms())
+    async with world.worker():
+        await world.clock.advance(61_000)
+    (folder,) = world.folder.glob("streams")
+    shutil.rmtree(folder)
+    (world.folder / "state.db").unlink()
+    for name in ("state.db-wal", "state.db-shm"):
+        (world.folder / name).unlink(missing_ok=True)
+    world.source.released.clear()
+    world.transforms = (_Shouts(),)
+    async with world.worker():
+        await world.clock.advance(61_000)
+        assert await world.delivered() == [b"a", b"b"]
+    assert await world.account() == {"delivered": 2}
+    ((delivery, body),) = world.sink.objects.values()
+    state = await world.open_state()
+    (manifest,) = await state.manifests("u1", "destination")
+    await state.close()
+    assert (manifest.intent.checksum, manifest.intent.body_bytes) == (delivery.checksum, len(body)), "of what stands"
+
+
+class _Shouts:
+    async def apply(self, batch: Batch) -> Outcome:
+        return Outcome(batch.with_data(arrow.binary_column([each.upper() for each in batch.data.to_pylist()])))
+
+    async def close(self) -> None:
+        pass

@@ -10,7 +10,7 @@ from firehose.delivery.plan import DESTINATION, FAILED
 from firehose.service import Service
 from firehose.service.backlog import waiting
 from firehose.service.events import BacklogMeasured, LogMeasured, StreamRemoved
-from firehose.service.housekeeping import MANIFEST_RETENTION_MS, MEASURING_MS
+from firehose.service.housekeeping import MEASURING_MS
 from firehose.telemetry import Metrics, Telemetry
 from tests.service_world import ServiceWorld, ask, break_lake, put, runner_of
 
@@ -90,7 +90,7 @@ async def test_manifests_of_the_destination_go_when_they_are_old_and_failed_reco
         await put(service, "clicks", b"bad old", b"old")
         await world.delivered(service)
         await world.until(lambda: world.failures())
-        await world.leap(MANIFEST_RETENTION_MS - HOUR_MS)
+        await world.leap(service.configuration.server.manifest_retention_ms - HOUR_MS)
         await put(service, "clicks", b"bad new", b"new")
         await world.delivered(service)
         assert (await manifests(service, DESTINATION), await manifests(service, FAILED)) == (2, 2)

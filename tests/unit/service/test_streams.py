@@ -96,6 +96,25 @@ async def test_an_orphan_without_a_backlog_goes_even_if_it_could_not_work_any_mo
         await asyncio.wait([task])
 
 
+async def test_an_orphan_stays_while_failed_records_of_its_wait_for_a_replay(world: ServiceWorld) -> None:
+    async with world.running(clicks=world.checked()) as service:
+        await put(service, "clicks", b"good", b"bad one", b"bad two")
+        await world.delivered(service)
+        uid = runner_of(service).record.uid
+    async with world.running(klicks=world.checked("klicks")) as service:  # as after a slip of the pen
+        await world.clock.advance(60_000)
+        (found,) = [each for each in (await ask(service, "status"))["streams"] if each["name"] == "clicks"]
+        assert (found["state"], found["backlog_records"], found["failed_records"]) == ("orphaned", 0, 2)
+    async with world.running(clicks=world.checked()) as service:
+        assert runner_of(service).record.uid == uid
+    world.mark.touch()  # the function is repaired
+    async with world.running() as service:
+        assert (await ask(service, "replay"))["replayed"] == 2
+        await world.until(lambda: not service.runners)
+        assert await total(service) == {"accepted": 3, "delivered": 3}
+    assert world.records() == {b"good": 1, b"bad one": 1, b"bad two": 1}
+
+
 async def test_an_orphan_whose_function_is_gone_stays_and_says_so(world: ServiceWorld) -> None:
     async with world.running(clicks=world.checked()) as service:
         await service.runners["clicks"].pause(True)
