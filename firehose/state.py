@@ -117,7 +117,7 @@ class SaveIntents:
 
 @dataclass(frozen=True, slots=True)
 class FinishIntent:
-    """The object stands: the intent becomes its manifest. `rows`: those it holds after all, where they are fewer."""
+    """The object stands: the intent becomes its manifest, with what is said of it here."""
 
     intent: Intent
     finished_ms: int

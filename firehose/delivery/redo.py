@@ -99,7 +99,6 @@ class Redo:
         """Say that the rows of the standing attempt are done. One without rows only kept the place."""
         stands = dataclasses.replace(stands, earlier=())
         if len(stands.rows):
-            self.parts.ledger.add(SaveIntents((stands,)))
             self.close(stands, stands.term, FinishIntent(stands, self.parts.clock.now_ms()))
         else:
             self.close(stands, None, DropIntent(stands))

@@ -286,8 +286,15 @@ def _save_intents(connection: sqlite3.Connection, change: SaveIntents) -> None:
 def _finish_intent(connection: sqlite3.Connection, change: FinishIntent) -> None:
     intent = change.intent
     connection.execute(
-        "UPDATE deliveries SET finished_ms = ? WHERE stream = ? AND outlet = ? AND key = ?",
-        (change.finished_ms, intent.stream, intent.outlet, intent.key),
+        "UPDATE deliveries SET finished_ms = ?, body = ?, rows = ? WHERE stream = ? AND outlet = ? AND key = ?",
+        (
+            change.finished_ms,
+            json.dumps(_body(intent)),
+            intent.rows.to_bytes(),
+            intent.stream,
+            intent.outlet,
+            intent.key,
+        ),
     )
 
 

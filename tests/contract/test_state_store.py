@@ -168,6 +168,21 @@ async def test_a_finished_intent_is_a_manifest_and_no_intent_any_more(store: Sql
     assert await store.manifests("u1", "failed") == await store.manifests("u2", "destination") == []
 
 
+async def test_a_manifest_says_what_stands_after_all(store: SqliteStateStore) -> None:
+    await store.apply(SaveIntents((intent(),)))
+    stands = intent(rows=RowSet.of_range("s", 0, 4), checksum="b0ffee", body_bytes=50, metadata={"a": "b"})
+    await store.apply(FinishIntent(stands, HOUR))
+    assert [each.intent for each in await store.manifests("u1", "destination")] == [stands]
+
+
+async def test_earlier_attempts_are_kept_with_their_rows(store: SqliteStateStore) -> None:
+    first, second = intent(), intent(rows=RowSet.of_range("s", 0, 4), attempt=2)
+    third = intent(rows=RowSet.of_range("s", 2, 3), attempt=3, earlier=(first, second))
+    await store.apply(SaveIntents((third,)))
+    (found,) = (await store.load("u1")).intents
+    assert found == third and found.attempts == (first, second, third)
+
+
 async def test_a_dropped_intent_is_gone_but_a_manifest_cannot_be_dropped(store: SqliteStateStore) -> None:
     await store.apply(SaveIntents((intent("a"), intent("b"))))
     await store.apply(DropIntent(intent("a")), FinishIntent(intent("b"), HOUR))
