@@ -23,10 +23,10 @@ demo: $(READY) ## the main job, end to end, in a minute
 	$(BIN)/python demo/demo.py
 
 test: $(READY) ## the tests (at most 30 minutes)
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
+	PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-full: $(READY) ## all tests, the long ones too (at most 90 minutes)
-	$(BIN)/pytest -q -n 2 --dist loadgroup
+	SEEDS=0:3000 PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup
 
 check: $(READY) ## format, lint, strict types, import floors
 	$(BIN)/ruff format --check .

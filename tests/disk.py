@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+#: Where the log lies on it.
+FOLDER = Path("/data/log")
+
 
 @dataclass(eq=False)
 class _Inode:
@@ -117,7 +120,7 @@ class MemoryDisk:
         return self.names[path]
 
     def files(self, ending: str) -> list[Path]:
-        return [path for path in sorted(self.names) if path.name.endswith(ending)]
+        return [path for path in sorted(self.names) if path.name.endswith(ending) and path.parent == FOLDER]
 
     def lose(self, path: Path) -> None:
         """Remove a file for good."""

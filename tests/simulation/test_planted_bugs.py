@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 from uuid import UUID
@@ -31,7 +29,7 @@ from firehose.state import DropIntent, FinishIntent, FinishReplay, ForgetShard, 
 from firehose.stores import sqlite
 from tests import disk
 from tests.simulation.machine import Machine
-from tests.simulation.town import Town
+from tests.simulation.town import run_town
 
 #: Worlds in which a bug must show. Most do in one of three.
 WORLDS = 200
@@ -187,9 +185,8 @@ def memory_has_no_bounds(self: ByteBudget, amount_bytes: int) -> bool:
 def test_a_planted_bug_is_caught(name: str) -> None:
     with BUGS[name]():
         for seed in range(WORLDS):
-            with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-                try:
-                    Town(seed, Path(folder), outbox_losses=0.6 if name in LOSSES else 0.15).run()
-                except (Exception, asyncio.CancelledError):
-                    return
+            try:
+                run_town(seed, outbox_losses=0.6 if name in LOSSES else 0.15)
+            except (Exception, asyncio.CancelledError):
+                return
     pytest.fail(f"{name} was not caught in {WORLDS} worlds")

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import random
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,16 @@ CALM_S = 3_600.0
 #: What may be held beyond the budget: who cannot wait overdraws it by what it has in hand (a batch or two for each of
 #: the shards, and what they become on their way).
 OVERDRAFT_BYTES = 400_000
+
+
+#: Where the state's database lies: in memory if possible, since a simulated disk needs no real one's syncs.
+FAST_FOLDER = Path("/dev/shm")
+
+
+def run_town(seed: int, **options: Any) -> None:
+    """Run one world. Errors: LawBrokenError, and whatever else goes wrong."""
+    with tempfile.TemporaryDirectory(dir=FAST_FOLDER if FAST_FOLDER.is_dir() else None) as folder:
+        Town(seed, Path(folder), **options).run()
 
 
 class LawBrokenError(AssertionError):
