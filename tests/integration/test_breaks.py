@@ -186,7 +186,8 @@ def test_killed_while_the_log_is_compacted_beside_a_broken_error_output(make):
     assert '"segment_compacted"' in service.told()
     (service.folder / "missing").mkdir()
     service.verb("resume", stream="slow")
-    service.verb("flush")
+    for stream in ("slow", "fast", "failing"):
+        service.verb("flush", stream=stream)
     service.deliver_everything()
     (service.folder / "repaired").write_text("")
     for round_ in range(1_000):
