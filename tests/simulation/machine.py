@@ -137,6 +137,7 @@ class Machine:
         return dataclasses.replace(
             plan,
             transforms=(self.whims.transform(),),
+            conversion=self.whims.conversion(),
             destination=self._outlet(plan.destination, identity),
             failed=self._outlet(plan.failed, identity),
         )

@@ -87,7 +87,8 @@ class Town:
             segment_bytes=chance.choice((2_000, 20_000, 10**7)),
         )
         whims = self.machine.whims
-        whims.fails, whims.drops, whims.changes = (chance.choice((0, chance.random() * 0.4)) for _ in range(3))
+        rates = (chance.choice((0, chance.random() * 0.4)) for _ in range(4))
+        whims.fails, whims.drops, whims.changes, whims.mismatches = rates
         self.now_ms = BEGIN_MS
         self.memory_bytes = chance.choice((20_000, 100_000, 10**7))
         self.telemetry = _Telemetry()

@@ -1,4 +1,4 @@
-"""A function that answers as it likes: by what the record says, or otherwise each time it is asked."""
+"""A function and a table that take records as they like: by what they say, or otherwise each time they are asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import asyncio
 import random
 import zlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from firehose import arrow
+from firehose.delivery.sealer import RECORDS
 from firehose.errors import UnavailableError
-from firehose.protocols import Stage
+from firehose.protocols import Converted, Stage
 from firehose.records import Batch, FailedRows, Outcome
 
 OK, FAIL, DROP = range(3)
@@ -32,6 +36,7 @@ class Whims:
     fails: float = 0.0
     drops: float = 0.0
     changes: float = 0.0
+    mismatches: float = 0.0
     breaks: float = 0.0
     slowest_ms: int = 0
     is_repaired: bool = False
@@ -41,6 +46,14 @@ class Whims:
     def transform(self) -> Transform:
         """Return the function as one stream calls it."""
         return Transform(self)
+
+    def conversion(self) -> Conversion | None:
+        """Return what turns records into columns, None where nothing does."""
+        return Conversion(self) if self.mismatches else None
+
+    def fits(self, record: bytes) -> bool:
+        """Return whether a record fits the table now."""
+        return self.is_repaired or self._number(record, 3) >= self.mismatches
 
     def fate(self, record: bytes) -> int:
         """Return what becomes of a record now."""
@@ -80,3 +93,22 @@ class Transform:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class Conversion:
+    """Stands for the conversion of a table whose only column is the record."""
+
+    def __init__(self, whims: Whims) -> None:
+        self._whims = whims
+
+    async def prepare(self) -> Any:
+        if self._whims.chance.random() < self._whims.breaks:
+            raise UnavailableError("the catalog is away")
+        return SimpleNamespace(converter=SimpleNamespace(schema=RECORDS))
+
+    async def convert(self, prepared: Any, data: pa.LargeBinaryArray) -> Converted:
+        await asyncio.sleep(0)
+        fits = np.array([self._whims.fits(each.removesuffix(CHANGED)) for each in data.to_pylist()], np.bool_)
+        columns = pa.RecordBatch.from_arrays([data.filter(pa.array(fits))], schema=RECORDS)
+        failed = np.flatnonzero(~fits)
+        return Converted(columns, failed, ["Y"] * len(failed), ["y"] * len(failed))
