@@ -87,7 +87,7 @@ async def test_bombs_are_refused_and_nothing_is_taken(face: Any, coding: str) ->
         (b"[" * 100_000, JSON, 400, "nested too deep"),
         (b"x", NDJSON | {"Content-Encoding": "br"}, 415, "allowed are gzip and zstd"),
         (b"x", NDJSON | {"Content-Encoding": "gzip"}, 400, "not valid gzip"),
-        (gzip.compress(b"abc" * 100)[:-9], NDJSON | {"Content-Encoding": "gzip"}, 400, "not valid gzip"),
+        (gzip.compress(b"abc" * 100, mtime=0)[:-9], NDJSON | {"Content-Encoding": "gzip"}, 400, "not valid gzip"),
         (zstandard.compress(b"abc" * 100)[:-3], NDJSON | {"Content-Encoding": "zstd"}, 400, "not valid zstd"),
     ],
 )
