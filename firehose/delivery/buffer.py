@@ -60,9 +60,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class SpilledPieces:
-    """Pieces that wait on disk instead of in memory: an Arrow IPC file per piece, in order."""
+    """Pieces that wait on disk instead of in memory: an Arrow IPC file per piece, with its shard and first sequence."""
 
-    paths: tuple[str, ...]
+    files: tuple[tuple[str, int, str], ...]
 
 
 class Buffer:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
 
 from firehose.components import ComponentConfig, ConvertConfig, config_classes
+from firehose.errors import UnavailableError
 from firehose.executors import Executor
 from firehose.protocols import Catalog, Converted, Converter, TableSchema
 
@@ -22,13 +24,17 @@ SLAB_BYTES = 4 * 2**20
 #: How long one slab may take. The slowest seen is 1 MB a second; a slab that takes this long hangs.
 SLAB_TIMEOUT_MS = 120_000
 
+#: Bytes of an answer at most, for each byte of a slab. Most JSON shrinks; records of one byte that all fail, each with
+#: its reason, become 110 times as much.
+ANSWER_GROWTH = 256
+
 _LENGTH = struct.Struct("<I")
 
 
 class Processes(Protocol):
     """The pool of converter processes."""
 
-    async def call(self, request: bytes, *, timeout_ms: int) -> bytes:
+    async def call(self, request: bytes, *, timeout_ms: int, max_answer_bytes: int) -> bytes:
         """Send `request` to a process that runs `child` and return its answer."""
         ...
 
@@ -62,16 +68,31 @@ class Conversion:
         return self._prepared
 
     async def convert(self, prepared: Prepared, data: pa.LargeBinaryArray) -> Converted:
-        """Return the columns of `data` and what failed."""
+        """Return the columns of `data` and what failed.
+
+        Errors: those of the pool; UnavailableError where what comes back is no answer.
+        """
         if prepared.converter.releases_gil:
             return await self._executor.run(lambda: prepared.converter.convert(data))
         request = _encode_request(prepared, data)
-        answer = await self._processes.call(request, timeout_ms=SLAB_TIMEOUT_MS)
-        return _decode_answer(answer)
+        most = ANSWER_GROWTH * max(SLAB_BYTES, len(request))
+        answer = await self._processes.call(request, timeout_ms=SLAB_TIMEOUT_MS, max_answer_bytes=most)
+        return _decode_answer(answer, prepared.converter.schema, records=len(data))
 
 
-def _frame(head: Mapping[str, Any], rows: pa.RecordBatch) -> bytes:
-    text = json.dumps(head).encode()
+class _Reply(BaseModel):
+    """What an answer says beside the columns; see `Converted`."""
+
+    model_config = ConfigDict(strict=True)
+
+    failed: list[int]
+    codes: list[str]
+    messages: list[str]
+    details: list[str]
+    remarks: dict[str, int]
+
+
+def _frame(text: bytes, rows: pa.RecordBatch) -> bytes:
     out = pa.BufferOutputStream()
     out.write(_LENGTH.pack(len(text)))
     out.write(text)
@@ -81,11 +102,11 @@ def _frame(head: Mapping[str, Any], rows: pa.RecordBatch) -> bytes:
     return body
 
 
-def _unframe(frame: bytes) -> tuple[dict[str, Any], pa.RecordBatch]:
+def _unframe(frame: bytes) -> tuple[bytes, pa.RecordBatch]:
     (size,) = _LENGTH.unpack_from(frame)
-    head = json.loads(frame[_LENGTH.size : _LENGTH.size + size])
+    text = frame[_LENGTH.size : _LENGTH.size + size]
     with pa.ipc.open_stream(pa.py_buffer(frame)[_LENGTH.size + size :]) as reader:
-        return head, reader.read_next_batch()
+        return text, reader.read_next_batch()
 
 
 def _encode_request(prepared: Prepared, data: pa.LargeBinaryArray) -> bytes:
@@ -93,13 +114,24 @@ def _encode_request(prepared: Prepared, data: pa.LargeBinaryArray) -> bytes:
         "deserializer": prepared.deserializer.model_dump(mode="json", by_alias=True),
         "schema": asdict(prepared.table),
     }
-    return _frame(head, pa.RecordBatch.from_arrays([data], names=["data"]))
+    return _frame(json.dumps(head).encode(), pa.RecordBatch.from_arrays([data], names=["data"]))
 
 
-def _decode_answer(frame: bytes) -> Converted:
-    head, columns = _unframe(frame)
-    failed = np.array(head["failed"], np.int64)
-    return Converted(columns, failed, head["codes"], head["messages"], head["details"], head["remarks"])
+def _decode_answer(frame: bytes, schema: pa.Schema, *, records: int) -> Converted:
+    """Return the answer about so many records. Errors: UnavailableError where it is none, whatever it is."""
+    try:
+        text, columns = _unframe(frame)
+        reply = _Reply.model_validate_json(text)
+        failed = np.array(reply.failed, np.int64)
+        columns.validate(full=True)
+    except (struct.error, ValueError, OverflowError, StopIteration, OSError, pa.ArrowException) as error:
+        raise UnavailableError(f"a converter process gave what is no answer: {error}") from error
+    steps = np.diff(failed, prepend=-1, append=records)  # all are at least 1 where rows ascend and are those of records
+    count = len(failed)
+    is_whole = len(reply.codes) == len(reply.messages) == count and len(reply.details) in (0, count)
+    if not is_whole or (steps < 1).any() or columns.schema != schema:
+        raise UnavailableError("a converter process gave an answer that does not fit the records it was given")
+    return Converted(columns, failed, reply.codes, reply.messages, reply.details, reply.remarks)
 
 
 def child(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
@@ -114,16 +146,17 @@ def child(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
         return built
 
     def answer(frame: bytes) -> bytes:
-        head, rows = _unframe(frame)
+        text, rows = _unframe(frame)
+        head = json.loads(text)
         convert = converter(json.dumps(head["deserializer"]), json.dumps(head["schema"])).convert
         found = convert(rows.column("data"))
-        reply = {
-            "failed": found.failed.tolist(),
-            "codes": list(found.codes),
-            "messages": list(found.messages),
-            "details": list(found.details),
-            "remarks": dict(found.remarks),
-        }
-        return _frame(reply, found.columns)
+        reply = _Reply(
+            failed=found.failed.tolist(),
+            codes=list(found.codes),
+            messages=list(found.messages),
+            details=list(found.details),
+            remarks=dict(found.remarks),
+        )
+        return _frame(reply.model_dump_json().encode(), found.columns)
 
     return answer

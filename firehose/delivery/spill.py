@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,47 +38,55 @@ class Spill:
         if not pieces:
             return 0
         freed = cell.held_bytes - CELL_OVERHEAD_BYTES
-        paths: list[str] = []
+        files: list[tuple[str, int, str]] = []
         try:
             await self._executor.run(lambda: self._folder.mkdir(parents=True, exist_ok=True))
             for piece in pieces:
                 path = self._folder / f"{self._next:016x}.rows"
                 self._next += 1
-                paths.append(str(path))
+                files.append((*_place(piece), str(path)))
                 await self._executor.run(partial(_write, path, piece))
         except BaseException:
-            for name in paths:
+            for _, _, name in files:
                 Path(name).unlink(missing_ok=True)
             raise
-        earlier = tuple(path for piece in cell.pieces if isinstance(piece, SpilledPieces) for path in piece.paths)
+        earlier = tuple(file for piece in cell.pieces if isinstance(piece, SpilledPieces) for file in piece.files)
         later = cell.pieces[len(pieces) + (1 if earlier else 0) :]
-        cell.pieces[:] = [SpilledPieces((*earlier, *paths)), *later]
+        cell.pieces[:] = [SpilledPieces((*earlier, *files)), *later]
         cell.held_bytes = CELL_OVERHEAD_BYTES + sum(
             piece.nbytes for piece in later if not isinstance(piece, SpilledPieces)
         )
         return freed
 
     async def pieces(self, cell: Cell) -> AsyncIterator[Batch | FailedRows]:
-        """Yield the cell's pieces in order, reading back one at a time what was spilled.
+        """Yield the cell's pieces by shard and sequence, reading back one at a time what was spilled.
 
+        In this order the same rows make the same bytes, however they came together.
         Errors: IntegrityError where somebody removed it; OSError.
         """
-        for piece in list(cell.pieces):
-            if not isinstance(piece, SpilledPieces):
-                yield piece
-                continue
-            for path in piece.paths:
-                try:
-                    yield await self._executor.run(partial(_read, Path(path)))
-                except FileNotFoundError as error:
-                    raise IntegrityError(f"{path}: spilled rows are gone; they are read again") from error
+        waiting: list[tuple[str, int, str | Batch | FailedRows]] = []
+        for piece in cell.pieces:
+            waiting += piece.files if isinstance(piece, SpilledPieces) else [(*_place(piece), piece)]
+        for _, _, each in sorted(waiting, key=itemgetter(0, 1)):
+            yield await self._read_back(each) if isinstance(each, str) else each
+
+    async def _read_back(self, path: str) -> Batch | FailedRows:
+        try:
+            return await self._executor.run(partial(_read, Path(path)))
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: spilled rows are gone; they are read again") from error
 
     def forget(self, cell: Cell) -> None:
         """Remove the files of a cell that was sealed."""
         for piece in cell.pieces:
             if isinstance(piece, SpilledPieces):
-                for path in piece.paths:
+                for _, _, path in piece.files:
                     Path(path).unlink(missing_ok=True)
+
+
+def _place(piece: Batch | FailedRows) -> tuple[str, int]:
+    """Return where a piece belongs among others: its shard, and its first sequence."""
+    return piece.shard, int(piece.rows.column("sequence")[0].as_py())
 
 
 def _write(path: Path, piece: Batch | FailedRows) -> None:

@@ -31,6 +31,8 @@ from tests import disk
 from tests.simulation.machine import Machine
 from tests.simulation.town import run_town
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 #: Worlds in which a bug must show. Most do in one of three.
 WORLDS = 200
 
@@ -112,13 +114,13 @@ async def the_position_of_a_shard_that_ended_is_forgotten_too_early(
     self.ledger.add(ForgetShard(self.plan.identity.uid, shard.name))
 
 
-_add = Cell.add
+_pieces = Spill.pieces
 
 
-@bug(Cell, "add")
-def rows_are_put_before_those_that_came_first(self: Cell, piece: Any) -> None:
-    _add(self, piece)
-    self.pieces.reverse()
+@bug(Spill, "pieces")
+async def rows_leave_before_those_that_came_first(self: Spill, cell: Cell) -> Any:
+    for piece in reversed([piece async for piece in _pieces(self, cell)]):
+        yield piece
 
 
 # --- what was sent before --------------------------------------------------------------------------------------------
