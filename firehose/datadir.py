@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -9,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from firehose.errors import DataDirectoryError
+
+#: The lock holds the number of the process that has it.
+_OWNER_BYTES: Final = 32
 
 
 class InUseError(DataDirectoryError):
@@ -94,12 +98,12 @@ class DataDirectory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
+            owner = os.pread(descriptor, _OWNER_BYTES, 0).decode(errors="replace").strip() or "unknown"
             raise InUseError(
                 f"{self.path} is in use by process {owner}; stop it first, or choose another --data-dir"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        # over what stands there: a file that is emptied first may find no room again on a full disk
+        os.pwrite(descriptor, str(os.getpid()).encode().ljust(_OWNER_BYTES), 0)
 
     def _require_whole(self) -> None:
         """Refuse what would be taken for rubbish without its state: a new state knows none of the log's streams."""
@@ -114,8 +118,12 @@ class DataDirectory:
 
     def release(self) -> None:
         """Let go of the directory."""
-        if self._lock is not None:
-            self._running.unlink(missing_ok=True)
+        if self._lock is None:
+            return
+        try:
+            with self._errors():
+                self._running.unlink(missing_ok=True)
+        finally:
             os.close(self._lock)
             self._lock = None
 
@@ -154,10 +162,14 @@ class DataDirectory:
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:
         with self._errors():
             temporary = path.with_suffix(".tmp")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(value, file)
-            temporary.replace(path)
+            try:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    json.dump(value, file)
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
@@ -174,11 +186,33 @@ class DataDirectory:
         try:
             yield
         except OSError as error:
-            raise DataDirectoryError(
-                f"{self.path} cannot be used as data directory: {error.strerror or error}"
-                f"{f' ({error.filename})' if error.filename else ''}; "
-                "see to it that this user may write there, or choose another --data-dir"
-            ) from error
+            raise _translated(error, self.path) from error
+
+
+def _translated(error: OSError, path: Path) -> DataDirectoryError:
+    """Return what to do about an error of the file system."""
+    named = f" ({error.filename})" if error.filename else ""
+    problem = f"{path} cannot be used as data directory: {error.strerror or error}{named}; "
+    match error.errno:
+        case errno.ENOSPC:
+            return DataDirectoryError(f"{problem}{_room(path)}: make room there")
+        case errno.EDQUOT:
+            return DataDirectoryError(f"{problem}this user's quota is used up: make room, or have it raised")
+        case errno.EROFS:
+            return DataDirectoryError(f"{problem}mount it for writing, or choose another --data-dir")
+        case errno.EACCES | errno.EPERM:
+            return DataDirectoryError(
+                f"{problem}see to it that this user may write there, or choose another --data-dir"
+            )
+        case _:
+            return DataDirectoryError(f"{problem}repair that, or choose another --data-dir")
+
+
+def _room(path: Path) -> str:
+    """Return what the disk has left: a disk can be full of bytes, or of files."""
+    place = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+    found = os.statvfs(place)
+    return f"{found.f_bavail * found.f_frsize:,} bytes and {found.f_favail:,} files are free on its disk"
 
 
 def _running_service(found: Any, path: Path) -> RunningService:

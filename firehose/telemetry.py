@@ -7,16 +7,21 @@ record.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
 import re
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from firehose.clock import Clock
 
 LOGGER = logging.getLogger("firehose")
 
@@ -90,6 +95,26 @@ class Telemetry:
             LOGGER.log(event.level, _words(type(event).__name__), extra={"event": event})
 
 
+class Sparing:
+    """Emits what may happen a thousand times a second: of each kind a line a minute, and every one is measured."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock, *, every_ms: int = 60_000) -> None:
+        self._telemetry = telemetry
+        self._clock = clock
+        self._every_ms = every_ms
+        self._told_ms: dict[tuple[type[Event], str], int] = {}
+
+    def emit(self, event: Event, kind: str = "") -> None:
+        """Emit `event`, without its line where one of the same class and `kind`, which is bounded, was just told."""
+        key, now_ms = (type(event), kind), self._clock.monotonic_ms()
+        told_ms = self._told_ms.get(key)
+        if told_ms is None or now_ms - told_ms >= self._every_ms:
+            self._told_ms[key] = now_ms
+            self._telemetry.emit(event)
+        else:
+            event.measure(self._telemetry.metrics)
+
+
 def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
@@ -146,3 +171,17 @@ class UnexpectedError(Event):
 
     def measure(self, metrics: Metrics) -> None:
         metrics.count("unexpected_errors_total", "Bugs of the service itself, caught.", where=self.where)
+
+
+LoopHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]
+
+
+def loop_handler(telemetry: Sparing) -> LoopHandler:
+    """Return what tells of errors that reached the event loop, for `set_exception_handler`: nobody else caught them."""
+
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error, message = context.get("exception"), context["message"]
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        telemetry.emit(UnexpectedError("event_loop", f"{message}\n{text}".rstrip()), type(error).__name__)
+
+    return handle

@@ -21,6 +21,9 @@ MAX_TOTAL_BYTES: Final = 256 * 2**20
 #: A body that takes longer is given up: it would hold its memory, and AWS gives up as well.
 MAX_READ_S: Final = 60
 
+#: A producer that sends nothing for so long has left without a word.
+STALL_S: Final = 20
+
 #: How many times its own size a compressed body may expand to. JSON logs reach 30, a bomb begins at about 1,000.
 MAX_EXPANSION: Final = 200
 #: Up to here the ratio is not asked: a small body of one repeated line is no bomb.
@@ -46,22 +49,30 @@ class Lease:
     async def read(self, request: web.Request, *, max_bytes: int) -> bytes:
         """Return the body as it was sent.
 
-        Errors: WireError (413 where it is larger than `max_bytes`, 408 where it comes too slowly), ThrottledError.
+        Errors: WireError (413 where it is larger than `max_bytes`, 408 where it comes too slowly or stops);
+        ThrottledError.
         """
         if (request.content_length or 0) > max_bytes:
             raise too_large(f"The body has {request.content_length} bytes; allowed are {max_bytes}.")
         pieces: list[bytes] = []
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + MAX_READ_S
         try:
-            async with asyncio.timeout(MAX_READ_S):
-                while piece := await request.content.readany():
+            async with asyncio.timeout(None) as limit:
+                while True:
+                    limit.reschedule(min(end_s, loop.time() + STALL_S))
+                    piece = await request.content.readany()
+                    if not piece:
+                        break
                     self.take(len(piece))
                     pieces.append(piece)
                     self.read_bytes += len(piece)
                     if self.read_bytes > max_bytes:
                         raise too_large(f"The body has more than {max_bytes} bytes.")
         except TimeoutError:
-            message = f"The body did not arrive within {MAX_READ_S} s."
-            raise WireError("RequestTimeoutException", message, status=408) from None
+            is_late = loop.time() >= end_s
+            problem = f"did not arrive within {MAX_READ_S} s" if is_late else f"stopped arriving for {STALL_S} s"
+            raise WireError("RequestTimeoutException", f"The body {problem}.", status=408) from None
         except ConnectionError:
             raise WireError("RequestAborted", "The connection was closed before the body was complete.") from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -40,3 +40,50 @@ class RequestFailed(RequestAnswered):
     """A request failed on our side. The producer keeps its data and tries again."""
 
     level: ClassVar[int] = logging.WARNING
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMalformed(Event):
+    """Somebody sent what is no HTTP request, or not all of one. It was answered 400, or hung up on."""
+
+    level: ClassVar[int] = logging.DEBUG
+    reason: str
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("malformed_requests_total", "Requests that were no HTTP, or broke off.")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTimedOut(Event):
+    """A connection was closed because its peer took too long. `code`: what was waited for (`head`, `rest`, `idle`)."""
+
+    level: ClassVar[int] = logging.DEBUG
+    code: str
+
+    def measure(self, metrics: Metrics) -> None:
+        text = "Connections closed because nothing came, by what was waited for."
+        metrics.count("connections_timed_out_total", text, code=self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionsFull(Event):
+    """As many connections as the process can bear; newcomers wait until one leaves. A higher limit of open files
+    (`ulimit -n`, `LimitNOFILE=`) allows more.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    connections: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("connections_full_total", "Times that newcomers had to wait for a connection to end.")
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptFailed(Event):
+    """The system gives no socket for a newcomer, for want of descriptors or memory. It waits and is tried again."""
+
+    level: ClassVar[int] = logging.ERROR
+    error: str
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("accept_failures_total", "Newcomers that the system gave no socket for, tried again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -11,6 +12,8 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from firehose.api import plain, wire
 from firehose.api.admin import Admin
 from firehose.api.auth import Keys
+from firehose.api.complaints import complaints
+from firehose.api.door import attend
 from firehose.api.edge import Edge
 from firehose.api.gate import GATE, Gate
 from firehose.api.ingest import Ingest
@@ -19,10 +22,13 @@ from firehose.api.wire import WireError
 from firehose.clock import Clock
 from firehose.executors import Executor, InlineExecutor
 from firehose.ports import AdminHandler, Health, StreamService
-from firehose.telemetry import Telemetry
+from firehose.telemetry import Sparing, Telemetry
 
 #: Requests of SDKs arrive in pieces of up to this size: fewer turns of the event loop for each.
 _READ_BYTES: Final = 2**18
+
+#: Where the application keeps what aiohttp writes its complaints to.
+COMPLAINTS: Final = web.AppKey("complaints", logging.Logger)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,8 +53,9 @@ def build_app(
     api = FirehoseApi(service, keys)
     ingest = Ingest(service, keys, executor or InlineExecutor())
     gate = Gate(health)
-    app = web.Application(middlewares=[_answer_strays, gate.attend])
+    app = web.Application(middlewares=[attend, _answer_strays, gate.attend])
     app[GATE] = gate
+    app[COMPLAINTS] = complaints(Sparing(telemetry, clock))
     app.router.add_post("/", edge.handler("unknown", api.answer, translate=wire.wire_error, refuse=wire.refusal))
     app.router.add_post(
         "/streams/{name}/records",
@@ -72,7 +79,12 @@ def build_runner(app: web.Application, *, grace_s: float = 2.0) -> web.AppRunner
     not by aiohttp.
     """
     return web.AppRunner(
-        app, auto_decompress=False, access_log=None, read_bufsize=_READ_BYTES, shutdown_timeout=grace_s
+        app,
+        auto_decompress=False,
+        access_log=None,
+        logger=app[COMPLAINTS],
+        read_bufsize=_READ_BYTES,
+        shutdown_timeout=grace_s,
     )
 
 

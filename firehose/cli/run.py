@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import resource
 import secrets
 import signal
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from firehose.api.door import Door, Limits, connections_allowed
 from firehose.api.gate import GATE
 from firehose.api.server import build_app, build_runner
 from firehose.cli.examination import tell_problems
@@ -31,7 +33,7 @@ from firehose.operations import bound_verbs
 from firehose.service import Service
 from firehose.service.events import ServiceStarted, ServiceStopped, StopForced
 from firehose.service.runner import first_of
-from firehose.telemetry import Telemetry, configure_logging
+from firehose.telemetry import Sparing, Telemetry, configure_logging, loop_handler
 
 #: Requests under way when the service is told to stop may take so long to end; probes are answered meanwhile.
 GRACE_MS = 2_000
@@ -44,6 +46,9 @@ LAST_S = 4.5
 
 #: How long the directory is waited for where a command has it.
 COMMANDS_S = 10.0
+
+#: The most files to be open at once, where the system allows more: children inherit it, and some count up to it.
+MAX_DESCRIPTORS = 65_536
 
 
 class ServiceHealth:
@@ -63,15 +68,35 @@ class ServiceHealth:
 
 def run(paths: Sequence[Path], overrides: dict[str, Any]) -> None:
     """Run until SIGTERM or SIGINT. Errors: FirehoseError."""
+    descriptors = allow_descriptors()
     loaded = _loaded(paths, overrides)
     server = loaded.configuration.server
     configure_logging(level=server.log_level, style=server.log_style)
     directory = DataDirectory(server.data_dir)
     _take(directory)
     try:
-        asyncio.run(_run(loaded, directory))
+        asyncio.run(_run(loaded, directory, Limits(connections_allowed(descriptors))))
     finally:
         directory.release()
+
+
+def allow_descriptors() -> int:
+    """Let this process open as many files as it may, and return how many.
+
+    The usual soft limit of 1,024 is for programs that call select().
+    """
+    soft, hard = (_number(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    if soft >= hard:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    except (OSError, ValueError):  # macOS names a limit that it does not grant
+        return soft
+    return hard
+
+
+def _number(limit: int) -> int:
+    return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS)
 
 
 def _take(directory: DataDirectory) -> None:
@@ -134,19 +159,22 @@ class _Stop:
             raise _reason(working)
 
 
-async def _run(loaded: Loaded, directory: DataDirectory) -> None:
+async def _run(loaded: Loaded, directory: DataDirectory, limits: Limits) -> None:
     clock, telemetry = SystemClock(), Telemetry()
+    asyncio.get_running_loop().set_exception_handler(loop_handler(Sparing(telemetry, clock)))
     stop = _Stop(telemetry)
     service = await Service.open(loaded.configuration, directory, clock, telemetry)
     try:
         directory.remember(server_facts(loaded.configuration.server))
-        begun_ms = await _serve(service, loaded, clock, telemetry, stop)
+        begun_ms = await _serve(service, loaded, clock, telemetry, stop, limits)
     finally:
         await service.close()
     telemetry.emit(ServiceStopped(clock.monotonic_ms() - begun_ms))
 
 
-async def _serve(service: Service, loaded: Loaded, clock: SystemClock, telemetry: Telemetry, stop: _Stop) -> int:
+async def _serve(
+    service: Service, loaded: Loaded, clock: SystemClock, telemetry: Telemetry, stop: _Stop, limits: Limits
+) -> int:
     """Take records and deliver them until told to stop; return when that was. Errors: FirehoseError."""
     server, directory, health = service.configuration.server, service.directory, ServiceHealth()
     token, started = secrets.token_urlsafe(32), asyncio.Event()
@@ -164,7 +192,7 @@ async def _serve(service: Service, loaded: Loaded, clock: SystemClock, telemetry
     working = asyncio.create_task(service.run(started))
     telling = asyncio.create_task(tell_problems(loaded, clock, telemetry))
     try:
-        url = await _listen(runner, server)
+        url = await _listen(runner, server, limits, Sparing(telemetry, clock))
         directory.announce(RunningService(os.getpid(), url, token))
         await started.wait()
         health.not_ready = ""
@@ -191,11 +219,10 @@ def _reason(working: asyncio.Task[None]) -> FirehoseError:
     return error if isinstance(error, FirehoseError) else FirehoseError(f"a bug: {type(error).__name__}: {error}")
 
 
-async def _listen(runner: web.AppRunner, server: ServerConfig) -> str:
+async def _listen(runner: web.AppRunner, server: ServerConfig, limits: Limits, telemetry: Sparing) -> str:
     await runner.setup()
-    site = web.TCPSite(runner, server.host, server.port)
     try:
-        await site.start()
+        await Door(runner, server.host, server.port, limits=limits, telemetry=telemetry).start()
     except OSError as error:
         raise UnavailableError(
             f"cannot listen on {server.host}:{server.port}: {error}; choose another --port"

@@ -17,12 +17,16 @@ import pytest
 from aiohttp import web
 from botocore.config import Config
 
+from firehose.api.door import Door, Limits
 from firehose.api.server import build_app, build_runner
 from firehose.config.models import StreamConfig
 from firehose.errors import ConflictError, NotFoundError
 from firehose.ports import AdminHandler, PutAnswer, StreamView
-from firehose.telemetry import Event, Telemetry
+from firehose.telemetry import Event, Sparing, Telemetry
 from firehose.testing import FakeClock
+
+#: How long anything may take on a machine that is busy with other things.
+PATIENCE_S = 30
 
 NOW_MS = 1_783_951_509_000  # 2026-07-13T14:05:09Z
 
@@ -109,6 +113,17 @@ class HeardTelemetry(Telemetry):
         self.events.append(event)
         self.heard.set()
 
+    def of(self, *kinds: type[Event]) -> list[Event]:
+        """Return the events of these kinds."""
+        return [event for event in self.events if isinstance(event, kinds)]
+
+    async def until(self, kind: type[Event]) -> None:
+        """Return once an event of this kind was heard."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.of(kind):
+                self.heard.clear()
+                await self.heard.wait()
+
 
 class Face:
     """A running application with what a test wants to look at."""
@@ -137,12 +152,11 @@ class Face:
 
 
 @asynccontextmanager
-async def _serving(app: web.Application) -> AsyncIterator[str]:
+async def _serving(app: web.Application, limits: Limits, telemetry: Telemetry) -> AsyncIterator[str]:
     runner = build_runner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await Door(runner, "127.0.0.1", 0, limits=limits, telemetry=Sparing(telemetry, FakeClock())).start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
@@ -154,6 +168,7 @@ async def _running(
     admin: Mapping[str, AdminHandler] | None = None,
     admin_token: str = "",
     now_ms: int = NOW_MS,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Face]:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         face = Face(session)
@@ -166,7 +181,7 @@ async def _running(
             admin_token=admin_token,
             health=face.health,
         )
-        async with _serving(app) as url:
+        async with _serving(app, limits or Limits(), face.telemetry) as url:
             face.url = url
             yield face
 

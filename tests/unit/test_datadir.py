@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -155,6 +156,61 @@ def test_a_place_that_cannot_hold_it_is_told(tmp_path: Path) -> None:
         DataDirectory(tmp_path / "file" / "data").take()
     with pytest.raises(DataDirectoryError, match=r"/sys/firehose cannot be used as data directory: .*see to it that"):
         DataDirectory(Path("/sys/firehose")).take()  # refuses root as well
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (
+            errno.ENOSPC,
+            r"No space left on device.*; [\d,]+ bytes and [\d,]+ files are free on its disk: make room there$",
+        ),
+        (errno.EDQUOT, r"Disk quota exceeded.*; this user's quota is used up: make room, or have it raised$"),
+        (errno.EROFS, r"Read-only file system.*; mount it for writing, or choose another --data-dir$"),
+        (errno.EACCES, r"Permission denied.*; see to it that this user may write there, or choose another --data-dir$"),
+        (errno.EIO, r"Input/output error.*; repair that, or choose another --data-dir$"),
+    ],
+)
+def test_advice_is_about_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    directory = DataDirectory(tmp_path / "data")
+    directory.take()
+
+    def refuse(path: Path, *_: object) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", refuse)
+        for write in (lambda: directory.announce(SERVICE), lambda: directory.remember({})):
+            with pytest.raises(DataDirectoryError, match=words):
+                write()
+    directory.release()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_on_a_full_disk_what_stood_there_stays_and_nothing_half_written_is_left(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    try:
+        directory = DataDirectory(disk / "data")
+        directory.take()
+        directory.remember({"region": "eu-central-1"})
+        with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
+            while True:
+                filler.write(bytes(1_024))
+        with pytest.raises(DataDirectoryError, match=r"No space left on device; 0 bytes and \d[\d,]* files are free"):
+            directory.remember({"region": "us-east-1"})
+        assert sorted(path.name for path in (disk / "data").iterdir()) == ["lock", "server.json"]
+        assert directory.remembered() == {"region": "eu-central-1"}
+        directory.release()
+        directory.take()  # the lock needs no room
+        with pytest.raises(InUseError, match=rf"in use by process {os.getpid()};"):
+            DataDirectory(disk / "data").take()
+        directory.release()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed: run as root")
