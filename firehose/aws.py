@@ -271,7 +271,7 @@ def _kind_of_status(status: int) -> type[FirehoseError]:
 
 def _retry_after_ms(headers: Mapping[str, str]) -> int | None:
     seconds = headers.get("retry-after", "")
-    return int(seconds) * 1_000 if seconds.isdecimal() else None
+    return int(seconds) * 1_000 if seconds.isdecimal() and len(seconds) < 10 else None
 
 
 def _from_failure(service: str, resource: str, error: Exception) -> FirehoseError:

@@ -2,8 +2,8 @@
 
 Started as `python -m firehose.child module:factory descriptor`; only the standard library is imported here, so that a
 child starts in tens of milliseconds. The descriptor is a socket; stdout and stderr are free for the code that runs.
-A frame is its length, a status and its body. The parent sends the setup and then requests, one at a time; each is
-answered with one frame, the setup with an empty one once the factory is done.
+A frame is a number, the length of its body, a status and the body. The parent sends the setup and then requests, one
+at a time; each is answered with one frame of its number, the setup with an empty one once the factory is done.
 """
 
 from __future__ import annotations
@@ -23,18 +23,29 @@ from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
-#: Before each body: its bytes and its status.
-HEADER = struct.Struct("!QB")
+#: Before each body: the number of the request, the bytes of the body and its status.
+HEADER = struct.Struct("!QQB")
 
 #: The body is what the code returned.
 RETURNED = 0
-#: The body is JSON: type, message, place and traceback of what the code raised.
+#: The body is JSON: `DESCRIBED` of what the code raised.
 RAISED = 1
+#: What is told of an exception, each a text.
+DESCRIBED = ("type", "message", "place", "traceback")
 
 #: Characters of a traceback that are reported: its end says most.
 TRACEBACK_CHARACTERS = 8_192
 #: Characters of a message that are reported.
 MESSAGE_CHARACTERS = 2_048
+#: Characters of a place: the longest path of Linux, and room for the line.
+_PLACE_CHARACTERS = 4_128
+#: Characters of a type's name.
+_TYPE_CHARACTERS = 256
+#: Bytes of a description at most: JSON takes up to 12 for a character.
+DESCRIPTION_BYTES = 12 * (TRACEBACK_CHARACTERS + MESSAGE_CHARACTERS + _PLACE_CHARACTERS + _TYPE_CHARACTERS) + 256
+
+#: Made before the code is loaded: some code replaces `json.dumps`.
+_ENCODER = json.JSONEncoder()
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
@@ -46,28 +57,36 @@ Factory = Callable[[Mapping[str, Any]], Handler]
 
 def main() -> None:
     """Serve the parent until it closes the socket or dies."""
-    target, descriptor = sys.argv[1], int(sys.argv[2])
+    target, descriptor, own_pid = sys.argv[1], int(sys.argv[2]), os.getpid()
     _leave_endings_to_the_parent()
     os.set_inheritable(descriptor, False)
     # A duplicate: the descriptor itself stays open to the very end, so that the parent then learns how it ended.
     channel = socket.socket(fileno=os.dup(descriptor))
     frames = channel.makefile("rb")
-    setup = json.loads(_receive(frames) or b"{}")
+    handle: Handler | None = None
+    while (frame := _receive(frames)) is not None:
+        number, request = frame
+        status, body = RETURNED, b""
+        try:
+            if handle is None:
+                handle = start(target, json.loads(request))
+            else:
+                body = handle(request)
+        except Exception as error:  # noqa: BLE001 - whatever the code raises is the parent's to report
+            status, body = RAISED, describe(error)
+        if os.getpid() != own_pid:
+            return  # a fork that the code let come back here: it has nothing to say, and no request is for it
+        del frame, request
+        _send(channel, number, status, body)
+        if handle is None:
+            return
+
+
+def start(target: str, setup: Mapping[str, Any]) -> Handler:
+    """Return the handler that the factory `target` makes, with memory limited beforehand."""
     if setup["memory_bytes"] is not None:
         limit_memory(setup["memory_bytes"])
-    try:
-        handle = load(target)(setup["setup"])
-    except Exception as error:  # noqa: BLE001 - whatever the code raises is the parent's to report
-        _send(channel, RAISED, describe(error))
-        return
-    _send(channel, RETURNED, b"")
-    while (request := _receive(frames)) is not None:
-        try:
-            status, body = RETURNED, handle(request)
-        except Exception as error:  # noqa: BLE001 - as above
-            status, body = RAISED, describe(error)
-        del request
-        _send(channel, status, body)
+    return load(target)(setup["setup"])
 
 
 def load(target: str) -> Factory:
@@ -89,21 +108,25 @@ def limit_memory(memory_bytes: int) -> None:
 def describe(error: BaseException) -> bytes:
     """Return what `error` says, as JSON; its traceback begins in the code that was run, not in ours."""
     try:
-        return json.dumps(
-            {
-                "type": type(error).__name__,
-                "message": _message(error)[:MESSAGE_CHARACTERS],
-                "place": _place(error),
-                "traceback": _traceback(error)[-TRACEBACK_CHARACTERS:],
-            }
-        ).encode()
+        told = {
+            "type": _text(type(error).__name__[:_TYPE_CHARACTERS]),
+            "message": _text(_message(error)[:MESSAGE_CHARACTERS]),
+            "place": _text(_place(error)[-_PLACE_CHARACTERS:]),
+            "traceback": _text(_traceback(error)[-TRACEBACK_CHARACTERS:]),
+        }
+        return _ENCODER.encode(told).encode()
     except MemoryError:
         return _OUT_OF_MEMORY
 
 
+def _text(text: str) -> str:
+    """Return `text` with halves of characters spelled out, as UTF-8 cannot say them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _message(error: BaseException) -> str:
     if isinstance(error, SyntaxError):  # its text repeats the name of the file, without the folder
-        return error.msg
+        return str(error.msg)
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - an exception of theirs may fail to describe itself
@@ -166,17 +189,17 @@ def _end_as_usual() -> None:
     _unblock_endings()
 
 
-def _receive(frames: BinaryIO) -> bytes | None:
+def _receive(frames: BinaryIO) -> tuple[int, bytes] | None:
     header = frames.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
-    body_bytes, _ = HEADER.unpack(header)
+    number, body_bytes, _ = HEADER.unpack(header)
     body = frames.read(body_bytes)
-    return body if len(body) == body_bytes else None
+    return (number, body) if len(body) == body_bytes else None
 
 
-def _send(channel: socket.socket, status: int, body: bytes) -> None:
-    channel.sendall(HEADER.pack(len(body), status))
+def _send(channel: socket.socket, number: int, status: int, body: bytes) -> None:
+    channel.sendall(HEADER.pack(number, len(body), status))
     channel.sendall(body)
 
 

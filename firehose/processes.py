@@ -1,8 +1,10 @@
 """Child processes for code that must not share our memory, our time or our stdout: the only module that starts them.
 
 A pool serves calls with a bounded number of children. A child serves one call at a time; it is started when first
-needed, kept while it behaves, and killed with everything it started when it answers too late, when its caller gives up
-or when the pool is closed. It dies when we die.
+needed, kept while it behaves, and killed with everything it started when it answers too late or too much, when what it
+sends is no answer, when its caller gives up or when the pool is closed. It dies when we die.
+
+Nothing that a child sends is trusted: code that runs there can write what it likes to any of its descriptors.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import sys
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
-from firehose.child import HEADER, RETURNED
+import orjson
+
+from firehose.child import DESCRIBED, DESCRIPTION_BYTES, HEADER, RAISED, RETURNED
 from firehose.clock import Clock
 from firehose.errors import FirehoseError, InvalidError, UnavailableError
 from firehose.telemetry import Emitter, Event, Metrics
@@ -38,6 +42,9 @@ OUTPUT_BYTES = 8_192
 
 #: Bytes taken from a child's output at once: what a pipe holds.
 _PIPE_BYTES = 65_536
+
+#: Bytes of an answer that are taken at once: about what a socket holds.
+_SOCKET_BYTES = 2**18
 
 
 class ChildTimeoutError(UnavailableError):
@@ -59,6 +66,22 @@ class ChildDiedError(UnavailableError):
         super().__init__(message)
         self.detail = detail
         self.out_of_memory = out_of_memory
+
+
+class ChildGarbledError(UnavailableError):
+    """The child sent what is no answer to the call: something in it writes to its socket. It was killed."""
+
+    code = "ChildGarbled"
+
+
+class ChildAnswerTooLargeError(InvalidError):
+    """The child's answer has `answer_bytes`, more than the caller wants. Nothing of it was taken; it was killed."""
+
+    code = "ChildAnswerTooLarge"
+
+    def __init__(self, message: str, *, answer_bytes: int) -> None:
+        super().__init__(message)
+        self.answer_bytes = answer_bytes
 
 
 class ChildError(InvalidError):
@@ -131,16 +154,17 @@ class ProcessPool:
         self._children: set[_Child] = set()
         self._is_closed = False
 
-    async def call(self, request: Buffer | Sequence[Buffer], *, timeout_ms: int) -> bytes:
+    async def call(self, request: Buffer | Sequence[Buffer], *, timeout_ms: int, max_answer_bytes: int) -> bytes:
         """Return what the code makes of `request`; several buffers arrive as one, without being joined here.
 
         Units: `timeout_ms` from when a child has the call, not counting the wait for one nor its start.
-        Errors: ChildError, ChildTimeoutError, ChildDiedError; UnavailableError where no child can be started.
+        Errors: ChildError, ChildTimeoutError, ChildDiedError, ChildGarbledError, ChildAnswerTooLargeError;
+        UnavailableError where no child can be started.
         """
         async with self._turns:
             child = await self._ready_child()
             try:
-                answer = await self._ask(child, _parts(request), timeout_ms)
+                answer = await self._ask(child, _parts(request), timeout_ms, max_answer_bytes)
             except ChildError:
                 self._put_back(child)
                 raise
@@ -167,7 +191,7 @@ class ProcessPool:
     async def _ready_child(self) -> _Child:
         while self._idle:
             child = self._idle.pop()  # the last used: the warmest
-            if not child.exited.done():
+            if child.is_ready():
                 return child
             self._end(child)
         return await self._start()
@@ -176,8 +200,8 @@ class ProcessPool:
         if self._is_closed:
             raise UnavailableError(f"{self._name}: closed")
         try:
-            child = await _Child.start(self._target, self._environment)
-        except OSError as error:
+            child = await _Child.start(self._name, self._target, self._environment)
+        except (OSError, ValueError) as error:  # ValueError: of what no environment can hold, like NUL
             raise UnavailableError(f"{self._name}: cannot start a process: {error}") from error
         self._children.add(child)
         child.exited.add_done_callback(lambda _: self._children.discard(child))
@@ -185,14 +209,14 @@ class ProcessPool:
         try:
             if self._is_closed:  # while it started
                 raise UnavailableError(f"{self._name}: closed")
-            await self._ask(child, [self._setup], START_TIMEOUT_MS)
+            await self._ask(child, [self._setup], START_TIMEOUT_MS, 0)
         except BaseException:
             self._end(child)
             raise
         return child
 
-    async def _ask(self, child: _Child, parts: Sequence[Buffer], timeout_ms: int) -> bytes:
-        exchange = asyncio.create_task(child.exchange(parts))
+    async def _ask(self, child: _Child, parts: Sequence[Buffer], timeout_ms: int, max_answer_bytes: int) -> bytes:
+        exchange = asyncio.create_task(child.exchange(parts, max_answer_bytes))
         ended = asyncio.Event()
         exchange.add_done_callback(lambda _: ended.set())
         try:
@@ -206,10 +230,11 @@ class ProcessPool:
             status, body = exchange.result()
         except (EOFError, OSError) as error:
             raise await self._died(child) from error
-        return bytes(body) if status == RETURNED else self._raise(child, body)
+        if status == RAISED:
+            self._raise(_description(self._name, body))
+        return bytes(body)
 
-    def _raise(self, child: _Child, body: bytearray) -> bytes:
-        found = json.loads(body)
+    def _raise(self, found: Mapping[str, str]) -> NoReturn:
         if found["type"] == "MemoryError":
             raise ChildDiedError(
                 f"{self._name}: out of memory{self._limit()}", detail=found["traceback"], out_of_memory=True
@@ -266,14 +291,36 @@ def _parts(request: Buffer | Sequence[Buffer]) -> Sequence[Buffer]:
 
 
 def _ending(status: int) -> str:
-    return f"exited with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+    if status >= 0:
+        return f"exited with status {status}"
+    names = {number.value: number.name for number in signal.Signals}  # those for real time have none
+    return f"was killed by {names.get(-status, f'signal {-status}')}"
+
+
+def _description(name: str, body: bytearray) -> dict[str, str]:
+    """Return what a child says that its code raised. Errors: ChildGarbledError."""
+    try:
+        found = orjson.loads(body)  # of texts, it takes only what UTF-8 can say
+    except orjson.JSONDecodeError as error:
+        raise _garbled(name, f"an exception that is not JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in DESCRIBED):
+        raise _garbled(name, "an exception without what belongs to one")
+    return found
+
+
+def _garbled(name: str, what: str) -> ChildGarbledError:
+    return ChildGarbledError(
+        f"{name}: its process was killed, for it sent {what}; code in it may write to no descriptor but its own"
+    )
 
 
 class _Child:
     """One child process: a socket for calls, a pipe for what its code prints."""
 
-    def __init__(self, process: Process, channel: socket.socket, output: int) -> None:
+    def __init__(self, name: str, process: Process, channel: socket.socket, output: int) -> None:
         self.pid = process.pid
+        self._name = name
+        self._calls = 0
         self.exited = asyncio.create_task(process.wait())
         self.exited.add_done_callback(self._on_exit)
         self._channel = channel
@@ -285,7 +332,7 @@ class _Child:
         self._is_open = True
 
     @classmethod
-    async def start(cls, target: str, environment: Mapping[str, str]) -> _Child:
+    async def start(cls, name: str, target: str, environment: Mapping[str, str]) -> _Child:
         ours, theirs = socket.socketpair()
         output, their_output = os.pipe()
         try:
@@ -307,25 +354,51 @@ class _Child:
         finally:
             theirs.close()
             os.close(their_output)
-        return cls(process, ours, output)
+        return cls(name, process, ours, output)
 
-    async def exchange(self, parts: Sequence[Buffer]) -> tuple[int, bytearray]:
-        """Send one frame, return the status and body of the answer. Errors: EOFError or OSError where it died."""
+    def is_ready(self) -> bool:
+        """Return whether it lives, and has said nothing since its last answer."""
+        if self.exited.done():
+            return False
+        try:
+            self._channel.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False  # an answer to nobody, or the end of all answers
+
+    async def exchange(self, parts: Sequence[Buffer], max_answer_bytes: int) -> tuple[int, bytearray]:
+        """Send one frame, return the status and body of the answer.
+
+        Errors: EOFError or OSError where it died; ChildGarbledError, ChildAnswerTooLargeError.
+        """
+        self._calls += 1
         views = [memoryview(part).cast("B") for part in parts]
-        await self._loop.sock_sendall(self._channel, HEADER.pack(sum(len(view) for view in views), 0))
-        for view in views:
+        head = HEADER.pack(self._calls, sum(len(view) for view in views), 0)
+        for view in (memoryview(head), *views):
             await self._loop.sock_sendall(self._channel, view)
-        body_bytes, status = HEADER.unpack(await self._receive(HEADER.size))
+        number, body_bytes, status = HEADER.unpack(await self._receive(HEADER.size))
+        if number != self._calls or status not in (RETURNED, RAISED):
+            raise _garbled(self._name, f"{HEADER.size} bytes that do not begin an answer")
+        if status == RAISED and body_bytes > DESCRIPTION_BYTES:
+            raise _garbled(self._name, f"an exception of {body_bytes} bytes")
+        if status == RETURNED and body_bytes > max_answer_bytes:
+            raise ChildAnswerTooLargeError(
+                f"{self._name}: the answer has {body_bytes} bytes; {max_answer_bytes} are allowed",
+                answer_bytes=body_bytes,
+            )
         return status, await self._receive(body_bytes)
 
     async def _receive(self, size: int) -> bytearray:
-        body = bytearray(size)
-        left = memoryview(body)
-        while left:
-            received = await self._loop.sock_recv_into(self._channel, left)
+        """Return the next `size` bytes; what was not sent yet takes no memory. Errors: EOFError, OSError."""
+        body = bytearray()
+        while len(body) < size:
+            received = await self._loop.sock_recv(self._channel, min(size - len(body), _SOCKET_BYTES))
             if not received:
                 raise EOFError
-            left = left[received:]
+            body += received
+            await asyncio.sleep(0)  # what is there is received at once: others must have their turn as well
         return body
 
     def take_output(self) -> tuple[str, int]:

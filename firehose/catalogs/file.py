@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml import YAML, nodes
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.error import MarkedYAMLError, StreamMark, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from firehose.components import ComponentConfig, Environment
 from firehose.errors import AccessDeniedError, InvalidError, NotFoundError, Problem, UnavailableError
@@ -38,7 +39,26 @@ _BAD_TABLE = "DataFormatConversion.InvalidSchema"
 #: What may be part of a path: no separator, no leading dot.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
+#: How deep a file may be nested: versions, number, columns and type are 4.
+MAX_DEPTH = 8
+
+_MAP, _TEXT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("map", "str", "merge"))
+
 Columns = tuple[tuple[str, str], ...]
+
+#: A key and its value.
+_Entry = tuple[nodes.ScalarNode, nodes.Node]
+
+
+class _Place(NamedTuple):
+    """Where something stands in a file, counted from 0 as the parser does."""
+
+    line: int
+    column: int
+
+    @classmethod
+    def behind(cls, text: str) -> _Place:
+        return cls(text.count("\n"), len(text) - (text.rfind("\n") + 1))
 
 
 class FileCatalogConfig(ComponentConfig):
@@ -110,57 +130,93 @@ class FileCatalog:
 
 
 def _read_table(path: Path) -> dict[int, Columns]:
+    table = _entries(path, _compose(path), "")
+    if table is None or len(table) != 1 or not table.keys() <= {"columns", "versions"}:
+        raise _invalid(path, _Place(0, 0), "", "expected one key, `columns` or `versions`")
+    if "columns" in table:
+        return {1: _columns(path, "columns", *table["columns"])}
+    return _all_versions(path, *table["versions"])
+
+
+def _compose(path: Path) -> nodes.Node | None:
+    """Return the tree of a file, in which a scalar stays the text that was written: a day that is none is no error."""
+    raw = path.read_bytes()
     try:
-        document = YAML(typ="rt").load(path.read_text("utf-8"))
+        text = raw.decode("utf-8-sig")
+        yaml = YAML(typ="safe", pure=True)
+        yaml.max_depth = MAX_DEPTH
+        yaml.composer.warn_double_anchors = False  # a name given twice is no error
+        root: nodes.Node | None = yaml.compose(text)
+        return root
+    except MaxDepthExceededError as error:
+        raise _invalid(path, error.problem_mark, "", "is nested too deeply") from error
     except MarkedYAMLError as error:
-        mark = error.problem_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise _invalid(path, line, column, "", error.problem or "not YAML") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise _invalid(path, 1, 1, "", f"not YAML in UTF-8: {error}") from error
-    if not isinstance(document, CommentedMap) or len(document) != 1 or not {"columns", "versions"} & set(document):
-        raise _invalid(path, 1, 1, "", "expected one key, `columns` or `versions`")
-    if "columns" in document:
-        return {1: _columns(path, document, "columns")}
-    return _all_versions(path, document)
+        raise _invalid(path, error.problem_mark, "", error.problem or "not YAML") from error
+    except ReaderError as error:
+        place = _Place.behind(text[: error.position])
+        raise _invalid(path, place, "", "a character stands here that YAML does not allow") from error
+    except UnicodeDecodeError as error:
+        raise _invalid(path, _Place.behind(raw[: error.start].decode()), "", "not UTF-8 text") from error
+    except (YAMLError, ValueError, OverflowError) as error:  # of an escape like \UFFFFFFFF the parser says no more
+        raise _invalid(path, None, "", f"not YAML: {error}") from error
 
 
-def _all_versions(path: Path, document: CommentedMap) -> dict[int, Columns]:
-    versions = document["versions"]
-    if not isinstance(versions, CommentedMap) or not versions:
-        raise _invalid(
-            path, *_place(document, "versions"), "versions", "expected version numbers, each with its columns"
-        )
-    for number in versions:
-        if type(number) is not int or number < 0:
-            raise _invalid(path, *_place(versions, number), "versions", "a version is a whole number", value=number)
-    return {int(number): _columns(path, versions, number) for number in versions}
+def _entries(path: Path, node: nodes.Node | None, key: str) -> dict[str, _Entry] | None:
+    """Return keys and values of a mapping, None where it is something else. Errors: InvalidError."""
+    if not isinstance(node, nodes.MappingNode) or node.tag != _MAP:
+        return None
+    found: dict[str, _Entry] = {}
+    for name, value in node.value:
+        if name.tag == _MERGE:
+            raise _invalid(path, name.start_mark, key, "<< is no key here; write out what it would bring")
+        if not isinstance(name, nodes.ScalarNode):
+            raise _invalid(path, name.start_mark, key, "a key is plain text here")
+        if name.value in found:
+            raise _invalid(path, name.start_mark, name.value, "this key stands there twice")
+        found[name.value] = name, value
+    return found
 
 
-def _columns(path: Path, parent: CommentedMap, key: Any) -> Columns:
-    columns = parent[key]
-    if not isinstance(columns, CommentedMap) or not columns:
-        raise _invalid(path, *_place(parent, key), str(key), "expected columns as `name: type`, at least one")
-    for name, text in columns.items():
-        if not isinstance(name, str):
-            raise _invalid(path, *_place(columns, name), str(name), "the name of a column is text; put it in quotes")
-        if not isinstance(text, str):
-            raise _invalid(path, *_place(columns, name), name, "expected a type as text, like bigint", value=text)
-        line, column = _place(columns, name)
-        parse_type(text, where=f"{path}:{line}:{column}: column {name!r}")
-    found = tuple((str(name), str(text)) for name, text in columns.items())
+def _all_versions(path: Path, key: nodes.ScalarNode, node: nodes.Node) -> dict[int, Columns]:
+    versions = _entries(path, node, "versions")
+    if not versions:
+        raise _invalid(path, key.start_mark, "versions", "expected version numbers, each with its columns")
+    for text, (number, _) in versions.items():
+        if not re.fullmatch("0|[1-9][0-9]{0,17}", text):
+            raise _invalid(path, number.start_mark, "versions", "a version is a whole number", value=text)
+    return {int(text): _columns(path, text, *entry) for text, entry in versions.items()}
+
+
+def _columns(path: Path, title: str, key: nodes.ScalarNode, node: nodes.Node) -> Columns:
+    columns = _entries(path, node, title)
+    if not columns:
+        raise _invalid(path, key.start_mark, title, "expected columns as `name: type`, at least one")
+    found = tuple((name, _type(path, *entry)) for name, entry in columns.items())
     parse_columns(found, table=str(path))
     return found
 
 
-def _place(parent: CommentedMap, key: Any) -> tuple[int, int]:
-    line, column = parent.lc.key(key)
-    return line + 1, column + 1
+def _type(path: Path, name: nodes.ScalarNode, node: nodes.Node) -> str:
+    """Return the type of a column as it was written, once it is known to be one."""
+    place, title = name.start_mark, name.value
+    if name.tag != _TEXT:
+        raise _invalid(path, place, title, "the name of a column is text; put it in quotes")
+    if not isinstance(node, nodes.ScalarNode) or node.tag != _TEXT:
+        written = node.value if isinstance(node, nodes.ScalarNode) and node.value else None
+        raise _invalid(path, place, title, "expected a type as text, like bigint", value=written)
+    text: str = node.value
+    if any("\ud800" <= character <= "\udfff" for character in f"{title}{text}"):
+        raise _invalid(path, place, title, "half of a character stands here", value=text)
+    parse_type(text, where=f"{path}:{place.line + 1}:{place.column + 1}: column {title!r}")
+    return text
 
 
-def _invalid(path: Path, line: int, column: int, key: str, message: str, *, value: object = None) -> InvalidError:
-    shown = None if value is None else repr(value)
-    return InvalidError(str(Problem(message, key, str(path), line, column, shown)), code=_BAD_TABLE)
+def _invalid(
+    path: Path, place: _Place | StreamMark | None, key: str, message: str, *, value: str | None = None
+) -> InvalidError:
+    line, column = (place.line + 1, place.column + 1) if place else (0, 0)
+    text = str(Problem(message, key, str(path), line, column, value))
+    return InvalidError(text.encode(errors="backslashreplace").decode(), code=_BAD_TABLE)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML, nodes
+from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.reader import ReaderError
 
@@ -24,6 +25,11 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 #: Nodes of one file after aliases are followed. 200 streams have about 8,000; aliases of aliases could make billions.
 MAX_NODES = 1_000_000
+
+#: How deep values may lie within each other; a configuration needs eight.
+MAX_DEPTH = 64
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +126,16 @@ def read_document(file: Path, environment: Mapping[str, str]) -> tuple[Node | No
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         return None, [problem_at(Place(file, line, 1), "is not UTF-8 text")]
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = MAX_DEPTH
+    yaml.composer.warn_double_anchors = False  # YAML allows them; the last one counts
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
         if root is None:
             return None, []
         reader = _Reader(file, environment)
         return reader.read(root, ()), reader.problems
-    except (YAMLError, RecursionError) as error:
+    except (YAMLError, ValueError, OverflowError) as error:  # of numbers too large for a character, or a version
         return None, [_syntax_problem(error, file, text)]
 
 
@@ -163,6 +172,8 @@ class _Reader:
             return Items(self._place(raw), items, 1 + sum(each.node_count for each in items))
         if raw.tag == "tag:yaml.org,2002:null":
             return Scalar(self._place(raw), None)
+        if _NO_TEXT.search(raw.value):
+            return self._broken(raw, path, "holds a character that no text has (NUL, or half of a pair)")
         result = interpolate(raw.value, self._environment)
         for message in result.problems:
             self.problems.append(problem_at(self._place(raw), message, path))
@@ -218,19 +229,25 @@ def _is_plain_tag(raw: nodes.Node) -> bool:
     return str(raw.tag) in {f"tag:yaml.org,2002:{kind}" for kind in kinds}
 
 
-def _syntax_problem(error: YAMLError | RecursionError, file: Path, text: str) -> Problem:
+def _syntax_problem(error: YAMLError | ValueError | OverflowError, file: Path, text: str) -> Problem:
     if isinstance(error, ReaderError):
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
         return problem_at(Place(file, line, column), "a character stands here that YAML does not allow")
-    if not isinstance(error, MarkedYAMLError):
-        return problem_at(Place(file), "is nested too deeply")
-    mark: StringMark = error.problem_mark
+    mark: StringMark | None = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if isinstance(error, MaxDepthExceededError):
+        return problem_at(_place_of(mark, file), f"is nested more than {MAX_DEPTH} deep")
+    if not isinstance(error, MarkedYAMLError) or mark is None:
+        return problem_at(_place_of(mark, file), f"is not valid YAML: {error}")
     if error.context in ("while scanning a quoted scalar", "while parsing an tag"):
-        mark = error.context_mark  # where the value begins, not where the parser gave up
+        mark = error.context_mark or mark  # where the value begins, not where the parser gave up
     lines = [*text.splitlines(), ""]
     message = _explain_syntax(error.problem or "", lines[min(mark.line, len(lines) - 1)], mark.column)
     return problem_at(Place(file, mark.line + 1, mark.column + 1), message)
+
+
+def _place_of(mark: StringMark | None, file: Path) -> Place:
+    return Place(file) if mark is None else Place(file, mark.line + 1, mark.column + 1)
 
 
 def _explain_syntax(what: str, line: str, column: int) -> str:

@@ -101,7 +101,8 @@ class InvocationError(FirehoseError):
 
     def __init__(self, why: tuple[str, str], reason: str, *, detail: str = "", is_final: bool = False) -> None:
         super().__init__(why[1], code=why[0])
-        self.reason = reason
+        # it becomes a column, and half of a character out of somebody's JSON cannot be in one
+        self.reason = reason.encode(errors="backslashreplace").decode()
         self.detail = detail
         self.is_final = is_final
 
@@ -214,7 +215,7 @@ def read_answer(body: bytes, ids: Sequence[str]) -> Answer:
         elif result == "ProcessingFailed":
             answer.fail(row, PROCESSING_FAILED)
         else:
-            raise malformed(f"result of record {record_id} is {_shown(result)}; allowed: Ok, Dropped, ProcessingFailed")
+            raise malformed(f"result of record {record_id} is {shown(result)}; allowed: Ok, Dropped, ProcessingFailed")
     return answer
 
 
@@ -223,23 +224,37 @@ def malformed(reason: str) -> InvocationError:
     return InvocationError(FUNCTION_ERROR, reason, is_final=True)
 
 
+def too_large(size: str) -> InvocationError:
+    """Return the error of an answer with more bytes than Lambda lets through. `size`: how many, for people."""
+    return malformed(f"Function.ResponseSizeTooLarge: the answer has {size} bytes; Lambda allows {ANSWER_BYTES}")
+
+
+def shown(value: object) -> str:
+    """Return the beginning of a value out of JSON, for people."""
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # it reads 1,024 levels, but writes 254
+        text = "a value nested hundreds of levels deep"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def _by_id(body: bytes, sent: frozenset[str]) -> tuple[dict[str, dict[str, Any]], set[str]]:
     if len(body) > ANSWER_BYTES:
-        raise malformed(f"the answer has {len(body)} bytes; Lambda allows {ANSWER_BYTES}")
+        raise too_large(f"{len(body)}")
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise malformed(f"the answer is not JSON: {error}") from error
     if not isinstance(answer, dict):
-        raise malformed(f'the answer is {_shown(answer)}, not an object with "records"')
+        raise malformed(f'the answer is {shown(answer)}, not an object with "records"')
     records = answer.get("records")
     if not isinstance(records, list | None):
-        raise malformed(f'"records" of the answer is {_shown(records)}, not a list')
+        raise malformed(f'"records" of the answer is {shown(records)}, not a list')
     given: dict[str, dict[str, Any]] = {}
     repeated = set()
     for record in records or ():
         if not isinstance(record, dict):
-            raise malformed(f"a record of the answer is {_shown(record)}, not an object")
+            raise malformed(f"a record of the answer is {shown(record)}, not an object")
         record_id = record.get("recordId")
         if isinstance(record_id, str) and record_id in sent:
             if record_id in given:
@@ -250,13 +265,8 @@ def _by_id(body: bytes, sent: frozenset[str]) -> tuple[dict[str, dict[str, Any]]
 
 def _decoded(data: object, record_id: str) -> bytes:
     if not isinstance(data, str):
-        raise malformed(f"data of record {record_id} is {_shown(data)}, not base64 text")
+        raise malformed(f"data of record {record_id} is {shown(data)}, not base64 text")
     try:
         return pybase64.b64decode(data, validate=True)
     except ValueError as error:
         raise malformed(f"data of record {record_id} is not base64: {error}") from error
-
-
-def _shown(value: object) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from firehose.clock import Clock
 from firehose.components import FunctionConfig
 from firehose.errors import ConfigError
-from firehose.processes import ChildDiedError, ChildError, ChildTimeoutError, ProcessPool, minimal_environment
+from firehose.processes import (
+    ChildAnswerTooLargeError,
+    ChildDiedError,
+    ChildError,
+    ChildGarbledError,
+    ChildTimeoutError,
+    ProcessPool,
+    minimal_environment,
+)
 from firehose.telemetry import Emitter
 from firehose.transforms.contract import (
     ANSWER_BYTES,
@@ -16,7 +24,7 @@ from firehose.transforms.contract import (
     TIMED_OUT,
     FunctionArn,
     InvocationError,
-    malformed,
+    too_large,
 )
 
 
@@ -52,7 +60,6 @@ class LocalFunction:
                 "handler": config.handler,
                 "arn": arn.text,
                 "timeout_ms": config.timeout_ms,
-                "answer_bytes": ANSWER_BYTES,
             },
             processes=config.concurrency,
             memory_bytes=config.memory_bytes,
@@ -69,7 +76,7 @@ class LocalFunction:
 
     async def invoke(self, event: Sequence[bytes]) -> bytes:
         with _invocation_errors():
-            return await self._pool.call(event, timeout_ms=self._timeout_ms)
+            return await self._pool.call(event, timeout_ms=self._timeout_ms, max_answer_bytes=ANSWER_BYTES)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -82,9 +89,11 @@ def _invocation_errors() -> Iterator[None]:
     except ChildTimeoutError as error:
         raise InvocationError(TIMED_OUT, str(error), detail=error.detail) from error
     except ChildError as error:
-        if error.type_name == "ResponseTooLargeError":
-            raise malformed(str(error)) from error
         place = f" ({error.place})" if error.place else ""
         raise InvocationError(FUNCTION_ERROR, f"{error}{place}", detail=error.detail) from error
+    except ChildAnswerTooLargeError as error:
+        raise too_large(f"{error.answer_bytes}") from error
     except ChildDiedError as error:
         raise InvocationError(FUNCTION_ERROR, str(error), detail=error.detail) from error
+    except ChildGarbledError as error:
+        raise InvocationError(FUNCTION_ERROR, str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,6 +12,7 @@ from firehose.aws import aws_errors
 from firehose.errors import AccessDeniedError, FirehoseError, NotFoundError, ThrottledError
 from firehose.transforms.contract import (
     ACCESS_DENIED,
+    ANSWER_BYTES,
     FUNCTION_ERROR,
     LIMIT_EXCEEDED,
     NOT_FOUND,
@@ -19,6 +20,8 @@ from firehose.transforms.contract import (
     FunctionArn,
     InvocationError,
     malformed,
+    shown,
+    too_large,
 )
 
 if TYPE_CHECKING:
@@ -34,8 +37,14 @@ _CODES = {
     "Lambda.InvalidToken": "Lambda.InvalidSecurityToken",
 }
 
-#: Characters of a stack trace that are reported.
-_TRACE_CHARACTERS = 8_192
+#: What is said of all other failures.
+_OTHER_FAILURE = ("Lambda.InternalServerError", "The Lambda function could not be invoked.")
+
+#: Characters that are reported of each thing a function said of its failure, and of its stack trace altogether.
+_REASON_CHARACTERS, _TRACE_CHARACTERS = 2_048, 8_192
+
+#: Bytes of an answer that are read at once.
+_CHUNK_BYTES = 2**18
 
 
 class RemoteFunction:
@@ -71,15 +80,32 @@ class RemoteFunction:
                 response = await client.invoke(
                     FunctionName=self.arn.text, InvocationType="RequestResponse", Payload=payload
                 )
-                body: bytes = await response["Payload"].read()
+                body = await _read(response["Payload"])
         except FirehoseError as error:
             raise InvocationError(_why(error), str(error)) from error
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            # botocore takes for granted that an error answer is an object of JSON; a proxy's page or `null` is none
+            reason = f"{self.arn.text}: not an answer of the Lambda API: {error}"
+            raise InvocationError(_OTHER_FAILURE, reason) from error
+        if len(body) > ANSWER_BYTES:
+            raise too_large(f"more than {ANSWER_BYTES}")
         if "FunctionError" in response:
             raise _function_error(body)
         return body
 
     async def close(self) -> None:
         """Clients belong to all streams together; nothing is ours."""
+
+
+async def _read(payload: Any) -> bytes:
+    """Return the answer, or little more than Lambda lets through of it."""
+    body = bytearray()
+    async for chunk in payload.iter_chunks(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > ANSWER_BYTES:
+            payload.close()
+            break
+    return bytes(body)
 
 
 def _why(error: FirehoseError) -> tuple[str, str]:
@@ -90,7 +116,7 @@ def _why(error: FirehoseError) -> tuple[str, str]:
         return NOT_FOUND
     if isinstance(error, AccessDeniedError) and error.code in {ACCESS_DENIED[0], "Lambda.AccessDenied"}:
         return ACCESS_DENIED
-    return _CODES.get(error.code, error.code), "The Lambda function could not be invoked."
+    return _CODES.get(error.code, error.code), _OTHER_FAILURE[1]
 
 
 def _function_error(body: bytes) -> InvocationError:
@@ -101,12 +127,16 @@ def _function_error(body: bytes) -> InvocationError:
         found = None
     if not isinstance(found, dict):
         return InvocationError(FUNCTION_ERROR, f"it failed without saying why: {body[:200].decode(errors='replace')}")
-    kind, message = str(found.get("errorType", "")), str(found.get("errorMessage", ""))
+    kind, message = _text(found.get("errorType", "")), _text(found.get("errorMessage", ""))
     reason = ": ".join(filter(None, (kind, message)))
     if kind == "Function.ResponseSizeTooLarge":
         return malformed(reason)
     if kind == "Sandbox.Timedout" or "Task timed out after" in message:
         return InvocationError(TIMED_OUT, reason)
     trace = found.get("stackTrace")
-    detail = "\n".join(str(line).rstrip() for line in trace) if isinstance(trace, list) else ""
+    detail = "\n".join(_text(line).rstrip() for line in trace) if isinstance(trace, list) else ""
     return InvocationError(FUNCTION_ERROR, reason, detail=detail[-_TRACE_CHARACTERS:])
+
+
+def _text(value: object) -> str:
+    return value[:_REASON_CHARACTERS] if isinstance(value, str) else shown(value)

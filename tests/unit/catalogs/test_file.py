@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firehose.catalogs.file import FileCatalog
 from firehose.errors import AccessDeniedError, InvalidError, NotFoundError, UnavailableError
+from firehose.hive_types import arrow_schema, parse_columns
 
 
 def write(folder: Path, text: str | bytes, *, name: str = "web/clicks.yaml") -> Path:
@@ -46,16 +51,46 @@ async def test_words_of_yaml_are_names_like_any_other(tmp_path: Path) -> None:
         ("columns:\n  a: {type: int}", "2:3", "a: expected a type as text, like bigint"),
         ("columns:\n  a: 5", "2:3", "a: expected a type as text, like bigint (got 5)"),
         ("columns:\n  200: int", "2:3", "200: the name of a column is text; put it in quotes"),
-        ("columns:\n  a: int\n  a: string", "3:3", "found duplicate key"),
+        ("columns:\n  a: int\n  a: string", "3:3", "a: this key stands there twice"),
         ("columns:\n  a: int\n b: int", "3:2", ""),
         ("versions:", "1:1", "versions: expected version numbers, each with its columns"),
-        ("versions:\n  one: {a: int}", "2:3", "versions: a version is a whole number (got 'one')"),
-        ("versions:\n  true: {a: int}", "2:3", "versions: a version is a whole number (got True)"),
+        ("versions:\n  one: {a: int}", "2:3", "versions: a version is a whole number (got one)"),
+        ("versions:\n  true: {a: int}", "2:3", "versions: a version is a whole number (got true)"),
         ("versions:\n  -1: {a: int}", "2:3", "versions: a version is a whole number (got -1)"),
         ("versions:\n  1: {a: int}\n  2: int", "3:3", "2: expected columns as `name: type`, at least one"),
-        (b"columns:\n  a: \xff", "1:1", "not YAML in UTF-8"),
-        ("columns:\n  a: \x00", "1:1", "not YAML in UTF-8"),
-        ("columns: &a\n  b: *c", "2:", ""),
+        (b"columns:\n  \xc3\xa4: \xff", "2:6", "not UTF-8 text"),
+        ("columns:\n  ä: \x00", "2:6", "a character stands here that YAML does not allow"),
+        ("columns: &a\n  b: *c", "2:6", "found undefined alias 'c'"),
+        ("columns: &a\n  b: *a", "2:3", "b: expected a type as text, like bigint"),
+        # what no constructor of YAML's values would take
+        ("columns:\n  a: int\n  b: 2026-13-45", "3:3", "b: expected a type as text, like bigint (got 2026-13-45)"),
+        ("columns:\n  a: 2026-02-31T10:00:00Z", "2:3", "expected a type as text, like bigint (got 2026-02-31T10"),
+        ("columns:\n  2026-13-45: int", "2:3", "2026-13-45: the name of a column is text; put it in quotes"),
+        ("columns:\n  a: !!int abc", "2:3", "a: expected a type as text, like bigint (got abc)"),
+        ("columns:\n  a: !!float abc", "2:3", "a: expected a type as text, like bigint (got abc)"),
+        ("columns:\n  a: !!timestamp int", "2:3", "a: expected a type as text"),
+        ("columns:\n  a: !!binary '==='", "2:3", "a: expected a type as text"),
+        ("columns:\n  a: !type int", "2:3", "a: expected a type as text"),
+        ("columns: !!omap [a: int]", "1:1", "columns: expected columns as `name: type`"),
+        ("columns: !!set {a, b}", "1:1", "columns: expected columns as `name: type`"),
+        ("columns: !mine {a: int}", "1:1", "columns: expected columns as `name: type`"),
+        ("columns:\n  <<: 3", "2:3", "columns: << is no key here; write out what it would bring"),
+        ("versions:\n  1: &a {a: int}\n  2:\n    <<: *a", "4:5", "2: << is no key here; write out what it would bring"),
+        ("columns:\n  [a, b]: int", "2:3", "columns: a key is plain text here"),
+        ("columns:\n  ? {a: b}\n  : int", "2:5", "columns: a key is plain text here"),
+        ("? [columns]\n: {a: int}", "1:3", "a key is plain text here"),
+        ("versions:\n  [1]: {a: int}", "2:3", "versions: a key is plain text here"),
+        ("versions:\n  0x1: {a: int}", "2:3", "versions: a version is a whole number (got 0x1)"),
+        (f"versions:\n  ? {'9' * 5_000}\n  : {{a: int}}", "2:5", "versions: a version is a whole number (got 999"),
+        ("columns: " + "{a: " * 3_000 + "}" * 3_000, "1:35", "is nested too deeply"),
+        ("[" * 5_000, "1:9", "is nested too deeply"),
+        ("- " * 3_000, "1:17", "is nested too deeply"),
+        ('columns: {a: "\\UFFFFFFFF"}', "0:0", "not YAML: "),
+        ('columns: {a: "\\U7FFFFFFF"}', "0:0", "not YAML: "),
+        ('columns: {"\\ud800": int}', "1:11", "\\ud800: half of a character stands here"),
+        ('columns: {a: "\\ud800"}', "1:11", "a: half of a character stands here (got \\ud800)"),
+        ('versions: {"\\ud800": {}}', "1:12", "versions: a version is a whole number (got \\ud800)"),
+        ("%YAML 9.9\n---\ncolumns: {a: int}", "1:1", "version"),
     ],
 )
 async def test_what_is_wrong_is_told_with_its_place(
@@ -67,6 +102,55 @@ async def test_what_is_wrong_is_told_with_its_place(
     assert str(caught.value).startswith(f"{path}:{place}")
     assert message in str(caught.value)
     assert caught.value.code == "DataFormatConversion.InvalidSchema"
+
+
+async def test_names_of_values_and_a_mark_of_its_encoding_do_no_harm(tmp_path: Path) -> None:
+    write(tmp_path, "\ufeffversions:\n  1: &a {a: &b int}\n  2: &a {a: *b}\n  3: *a\n")
+    found = await FileCatalog(tmp_path).table_schema("web", "clicks")
+    assert (found.version, found.columns) == ("3", (("a", "int"),))
+
+
+WORDS = ["columns", "versions", "1", "int", "array<int>", "2026-13-45", "1e999", "0x_", ".nan", "~", "true", "FFFFFFFF"]
+MARKS = [
+    ": ",
+    ":",
+    "- ",
+    "? ",
+    ", ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "|",
+    ">",
+    "|9",
+    "'",
+    '"',
+    "#",
+    "%",
+    "---",
+    "...",
+    "<<",
+    "=",
+    "`",
+]
+NAMES = ["&a ", "*a", "! ", "!!int ", "!!float ", "!!omap ", "!!set ", "!!str ", "!mine ", "%YAML ", "1.2", "%TAG "]
+BLANKS = [" ", "\n", "\n  ", "\n    ", "\t", "\0", "\u2028", "\\", "\\U", "\\x", "\\ud800"]
+TEXTS = st.lists(st.sampled_from([*WORDS, *MARKS, *NAMES, *BLANKS])).map(lambda pieces: "".join(pieces).encode())
+BEGINNINGS = st.sampled_from([b"", b"columns: ", b"columns:\n  a: ", b"versions:\n  1: "])
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(BEGINNINGS, TEXTS | st.binary(max_size=20))
+def test_any_file_is_a_table_or_an_error_that_names_it(beginning: bytes, text: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder), beginning + text)
+        try:
+            found = asyncio.run(FileCatalog(Path(folder)).table_schema("web", "clicks"))
+        except InvalidError as error:
+            assert str(error).encode().startswith(str(path).encode())
+        else:
+            assert arrow_schema(parse_columns(found.columns, table="web.clicks")).names
 
 
 @pytest.mark.parametrize(
@@ -151,10 +235,10 @@ async def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: p
     path = write(tmp_path, "columns: {a: int}")
 
     def read(error: OSError) -> None:
-        def read_text(self: Path, encoding: str) -> str:
+        def read_bytes(self: Path) -> bytes:
             raise error
 
-        monkeypatch.setattr(Path, "read_text", read_text)
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
 
     read(PermissionError(13, "Permission denied", str(path)))
     with pytest.raises(AccessDeniedError, match=r"clicks\.yaml: not allowed to read it; grant"):

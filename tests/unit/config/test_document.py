@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from firehose.config.document import Node, Section, plain, read_document
 from firehose.errors import Problem
@@ -124,7 +126,35 @@ def test_refuses_aliases_that_grow_without_end(file: Path) -> None:
 
 def test_refuses_what_is_nested_too_deeply(file: Path) -> None:
     _, problems = read(file, "a: " + "[" * 5_000)
-    assert "nested too deeply" in problems[0].message
+    assert problems[0].message == "is nested more than 64 deep" and problems[0].line == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: "\\UFFFFFFFF"',
+        "%YAML 1." + "9" * 5_000 + "\n---\na: 1",
+        'a: "\\0"',
+        'a: "\\uD800"',
+    ],
+)
+def test_what_the_parser_stumbles_over_is_a_problem_with_a_place(file: Path, text: str) -> None:
+    _, problems = read(file, text)
+    assert problems and str(problems[0]).startswith(f"{file}:")
+
+
+@settings(
+    max_examples=400, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.text("a1: -?|>{}[],&*!%@'\"\\#\n\t\x85\u2028U~.<", max_size=40))
+def test_whatever_is_written_is_read_or_a_problem(file: Path, text: str) -> None:
+    _, problems = read(file, text)
+    assert all(str(each).startswith(f"{file}:") for each in problems)
+
+
+def test_an_anchor_that_is_used_twice_is_no_problem(file: Path, recwarn: pytest.WarningsRecorder) -> None:
+    _, problems = read(file, "a: &x 1\nb: &x 2\nc: *x\n")
+    assert not problems and not recwarn.list
 
 
 def test_says_that_a_file_cannot_be_read(tmp_path: Path) -> None:

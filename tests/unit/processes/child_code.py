@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+from firehose.child import HEADER, RETURNED
+
 
 def echo(setup):
     return lambda request: setup.get("prefix", "").encode() + request
@@ -146,3 +148,86 @@ def signals_itself(setup):
         return b"alive"
 
     return handle
+
+
+def writes_everywhere(setup):
+    """Write to every descriptor there is, then raise; `setup` says how many bytes the head of an answer promises."""
+
+    def handle(request):
+        if request == b"behave":
+            return request
+        text = b"x" * 64 if request == b"garbage" else HEADER.pack(2, setup["promised_bytes"], RETURNED) + b"x" * 64
+        for descriptor in range(3, 32):
+            try:
+                os.write(descriptor, text)
+            except OSError:
+                pass
+        if request == b"die":
+            os._exit(0)
+        raise ValueError("x")
+
+    return handle
+
+
+def closes_everything(setup):
+    def handle(request):
+        if request == b"all":
+            os.closerange(0, 256)
+            time.sleep(1000)
+        return request
+
+    return handle
+
+
+def forks(setup):
+    """The fork goes on where the child does: back into the loop that serves requests."""
+
+    def handle(request):
+        if os.fork() == 0 and request == b"raise":
+            raise ValueError("of the fork")
+        return str(os.getpid()).encode()
+
+    return handle
+
+
+def replaces_json(setup):
+    def handle(request):
+        json.dumps = lambda *arguments, **options: "[]"
+        if request == b"thoroughly":
+            json.JSONEncoder.encode = json.dumps
+        raise ValueError("x")
+
+    return handle
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def raises_oddly(setup):
+    half = "\ud800"
+    odd = {
+        "half of a character": lambda: ValueError(half * 10_000),
+        "long message": lambda: ValueError("🔥" * 10_000_000),
+        "long name": lambda: type("E" * 1_000_000, (Exception,), {})("x"),
+        "no text": Unspeakable,
+        "no message": SyntaxError,
+        "odd place": lambda: SyntaxError("x", (f"file{half}" * 10_000, half, 0, None)),
+    }
+
+    def handle(request):
+        raise odd[request.decode()]()
+
+    return handle
+
+
+def ends_by_a_signal(setup):
+    def handle(request):
+        os.kill(os.getpid(), int(request))
+
+    return handle
+
+
+def fills(setup):
+    return lambda request: b"x" * int(request)

@@ -28,7 +28,8 @@ from firehose.processes import (
 from firehose.telemetry import Event
 
 HERE = Path(__file__).parent
-MINUTE_MS = 60_000
+MOST_BYTES = 2**26
+LIMITS = {"timeout_ms": 60_000, "max_answer_bytes": MOST_BYTES}
 
 
 def place_of(line: str) -> str:
@@ -105,9 +106,9 @@ def is_running(pid: int) -> bool:
 
 async def test_call_returns_what_the_code_returned(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("echo", setup={"prefix": "> "}) as pool:
-        assert await pool.call(b"one", timeout_ms=MINUTE_MS) == b"> one"
-        assert await pool.call(b"", timeout_ms=MINUTE_MS) == b"> "
-        assert await pool.call([b"t", bytearray(b"w"), memoryview(b"o")], timeout_ms=MINUTE_MS) == b"> two"
+        assert await pool.call(b"one", **LIMITS) == b"> one"
+        assert await pool.call(b"", **LIMITS) == b"> "
+        assert await pool.call([b"t", bytearray(b"w"), memoryview(b"o")], **LIMITS) == b"> two"
     assert recorder.starts() == 1
 
 
@@ -119,24 +120,24 @@ async def test_nothing_starts_before_it_is_needed(pool_of: Any, recorder: Record
 async def test_a_large_request_arrives_whole(pool_of: Any) -> None:
     body = os.urandom(1 << 20) * 32
     async with pool_of("echo") as pool:
-        assert await pool.call([b"head", body], timeout_ms=MINUTE_MS) == b"head" + body
+        assert await pool.call([b"head", body], **LIMITS) == b"head" + body
 
 
 async def test_wide_buffers_count_in_bytes(pool_of: Any) -> None:
     async with pool_of("echo") as pool:
-        assert await pool.call(memoryview(b"12345678").cast("Q"), timeout_ms=MINUTE_MS) == b"12345678"
+        assert await pool.call(memoryview(b"12345678").cast("Q"), **LIMITS) == b"12345678"
 
 
 async def test_an_exception_is_reported_and_the_child_goes_on(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("raises") as pool:
         with pytest.raises(ChildError) as caught:
-            await pool.call(b"raise", timeout_ms=MINUTE_MS)
+            await pool.call(b"raise", **LIMITS)
         assert str(caught.value) == "KeyError: 'customer'"
         assert caught.value.type_name == "KeyError"
         assert 'raise KeyError("customer")' in caught.value.detail
         assert caught.value.place == place_of('raise KeyError("customer")')
         assert "firehose" not in caught.value.detail.replace(str(HERE), "")
-        assert await pool.call(b"next", timeout_ms=MINUTE_MS) == b"next"
+        assert await pool.call(b"next", **LIMITS) == b"next"
     assert recorder.starts() == 1
 
 
@@ -146,7 +147,7 @@ async def test_a_factory_that_fails_is_reported_and_tried_again_by_the_next_call
     async with pool_of("fails_to_start") as pool:
         for _ in range(2):
             with pytest.raises(ChildError, match="RuntimeError: no licence"):
-                await pool.call(b"", timeout_ms=MINUTE_MS)
+                await pool.call(b"", **LIMITS)
     assert recorder.starts() == 2
     assert [event.text for event in recorder.printed()] == ["about to fail\n"] * 2
 
@@ -159,7 +160,7 @@ async def test_the_place_of_an_error_is_the_last_line_of_the_code_itself(
 ) -> None:
     async with pool_of("fails_deep_down") as pool:
         with pytest.raises(ChildError) as caught:
-            await pool.call(request_, timeout_ms=MINUTE_MS)
+            await pool.call(request_, **LIMITS)
     assert caught.value.place == (place_of(line) if line else "<text>:1")
 
 
@@ -167,7 +168,7 @@ async def test_start_has_a_child_ready_or_says_why_not(pool_of: Any, recorder: R
     async with pool_of("echo") as pool:
         await pool.start()
         assert recorder.starts() == 1
-        assert await pool.call(b"one", timeout_ms=MINUTE_MS) == b"one"
+        assert await pool.call(b"one", **LIMITS) == b"one"
         assert recorder.starts() == 1
     async with pool_of("fails_to_start") as pool:
         with pytest.raises(ChildError, match="RuntimeError: no licence"):
@@ -177,7 +178,7 @@ async def test_start_has_a_child_ready_or_says_why_not(pool_of: Any, recorder: R
 async def test_a_module_that_does_not_exist_is_reported(pool_of: Any) -> None:
     async with pool_of("no_such_factory") as pool:
         with pytest.raises(ChildError, match=r"AttributeError: .*no_such_factory"):
-            await pool.call(b"", timeout_ms=MINUTE_MS)
+            await pool.call(b"", **LIMITS)
 
 
 async def test_a_late_child_is_killed_with_what_it_started_and_replaced(
@@ -185,7 +186,7 @@ async def test_a_late_child_is_killed_with_what_it_started_and_replaced(
 ) -> None:
     note, clock = tmp_path / "pid", HeldClock()
     async with pool_of("starts_program", setup={"file": str(note)}, clock=clock) as pool:
-        call = asyncio.create_task(pool.call(b"hang", timeout_ms=500))
+        call = asyncio.create_task(pool.call(b"hang", timeout_ms=500, max_answer_bytes=MOST_BYTES))
         await until(lambda: note.exists() and note.read_text())
         clock.over.set()
         with pytest.raises(ChildTimeoutError, match="test: no answer within 500ms; its process was killed") as caught:
@@ -193,7 +194,7 @@ async def test_a_late_child_is_killed_with_what_it_started_and_replaced(
         assert "about to hang" in caught.value.detail
         clock.over.clear()
         await until(lambda: not is_running(int(note.read_text())))
-        program = int(await pool.call(b"again", timeout_ms=MINUTE_MS))
+        program = int(await pool.call(b"again", **LIMITS))
         assert is_running(program)
         assert recorder.starts() == 2
     await until(lambda: not is_running(program))
@@ -208,48 +209,48 @@ async def test_a_child_that_dies_says_how_and_is_replaced(
 ) -> None:
     async with pool_of("dies") as pool:
         with pytest.raises(ChildDiedError, match=f"test: its process {ending}$") as caught:
-            await pool.call(request_, timeout_ms=MINUTE_MS)
+            await pool.call(request_, **LIMITS)
         assert "last words" in caught.value.detail
         assert not caught.value.out_of_memory
-        assert await pool.call(b"next", timeout_ms=MINUTE_MS) == b"next"
+        assert await pool.call(b"next", **LIMITS) == b"next"
     assert recorder.starts() == 2
 
 
 async def test_a_child_that_died_while_idle_is_not_used_again(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("dies") as pool:
-        await pool.call(b"idle", timeout_ms=MINUTE_MS)
+        await pool.call(b"idle", **LIMITS)
         child = next(event.pid for event in recorder.events if isinstance(event, ChildStarted))
         await until(lambda: not Path(f"/proc/{child}").exists())
         await asyncio.sleep(0)
         await until(lambda: not pool._children)
-        assert await pool.call(b"next", timeout_ms=MINUTE_MS) == b"next"
+        assert await pool.call(b"next", **LIMITS) == b"next"
 
 
 async def test_a_death_is_seen_though_a_fork_holds_the_socket(pool_of: Any) -> None:
     async with pool_of("forks_and_dies") as pool:
         with pytest.raises(ChildDiedError, match="exited with status 7"):
-            await pool.call(b"", timeout_ms=MINUTE_MS)
+            await pool.call(b"", **LIMITS)
 
 
 async def test_memory_is_limited_and_running_out_is_told_apart(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("allocates", memory_bytes=64 * 2**20) as pool:
         with pytest.raises(ChildDiedError, match=r"test: out of memory \(limit 64MiB\)") as caught:
-            await pool.call(b"100000000", timeout_ms=MINUTE_MS)
+            await pool.call(b"100000000", **LIMITS)
         assert caught.value.out_of_memory
         assert "bytearray(int(request))" in caught.value.detail
-        assert await pool.call(b"1000000", timeout_ms=MINUTE_MS) == b"1000000"
+        assert await pool.call(b"1000000", **LIMITS) == b"1000000"
     assert recorder.starts() == 2
 
 
 async def test_without_a_limit_memory_is_not_limited(pool_of: Any) -> None:
     async with pool_of("allocates") as pool:
-        assert await pool.call(b"100000000", timeout_ms=MINUTE_MS) == b"100000000"
+        assert await pool.call(b"100000000", **LIMITS) == b"100000000"
 
 
 async def test_output_goes_to_an_event_and_not_into_the_answer(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("prints") as pool:
-        assert await pool.call(b"3", timeout_ms=MINUTE_MS) == b"answer"
-        assert await pool.call(b"0", timeout_ms=MINUTE_MS) == b"answer"
+        assert await pool.call(b"3", **LIMITS) == b"answer"
+        assert await pool.call(b"0", **LIMITS) == b"answer"
     first, second = recorder.printed()
     assert first.text == "xxxthe end\nto stderr\nfrom a program\n"
     assert first.printed_bytes == len(first.text)
@@ -258,7 +259,7 @@ async def test_output_goes_to_an_event_and_not_into_the_answer(pool_of: Any, rec
 
 async def test_of_much_output_the_end_is_kept(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("prints") as pool:
-        assert await pool.call(b"3000000", timeout_ms=MINUTE_MS) == b"answer"
+        assert await pool.call(b"3000000", **LIMITS) == b"answer"
     (event,) = recorder.printed()
     assert event.printed_bytes > 3_000_000
     assert len(event.text) == OUTPUT_BYTES
@@ -267,23 +268,30 @@ async def test_of_much_output_the_end_is_kept(pool_of: Any, recorder: Recorder) 
 
 async def test_stdin_is_empty(pool_of: Any) -> None:
     async with pool_of("reads_stdin") as pool:
-        assert await pool.call(b"", timeout_ms=MINUTE_MS) == b"|"
+        assert await pool.call(b"", **LIMITS) == b"|"
 
 
 async def test_children_see_only_the_environment_they_are_given(pool_of: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with pool_of("environment", environment={"COLOUR": "red"}) as pool:
-        seen = dict(line.split("=", 1) for line in (await pool.call(b"", timeout_ms=MINUTE_MS)).decode().split("\n"))
+        seen = dict(line.split("=", 1) for line in (await pool.call(b"", **LIMITS)).decode().split("\n"))
     assert seen["COLOUR"] == "red"
     assert set(seen) <= {"COLOUR", "PYTHONPATH", "LC_CTYPE"}
     assert "AWS_SECRET_ACCESS_KEY" not in minimal_environment()
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+async def test_an_environment_that_cannot_be_is_told(pool_of: Any, value: str) -> None:
+    async with pool_of("environment", environment={"COLOUR": value}) as pool:
+        with pytest.raises(UnavailableError, match=r"test: cannot start a process: .*(null byte|surrogates)"):
+            await pool.call(b"", **LIMITS)
 
 
 async def test_calls_run_side_by_side_up_to_the_number_of_processes(
     pool_of: Any, recorder: Recorder, tmp_path: Path
 ) -> None:
     async with pool_of("hold", processes=2, setup={"folder": str(tmp_path)}) as pool:
-        calls = [asyncio.create_task(pool.call(name, timeout_ms=MINUTE_MS)) for name in (b"a", b"b", b"c", b"d")]
+        calls = [asyncio.create_task(pool.call(name, **LIMITS)) for name in (b"a", b"b", b"c", b"d")]
         await until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
         assert not (tmp_path / "c").exists()
         (tmp_path / "go").touch()
@@ -296,7 +304,7 @@ async def test_waiting_callers_are_served_in_their_order(pool_of: Any, tmp_path:
     async with pool_of("hold", setup={"folder": str(tmp_path)}) as pool:
 
         async def call(name: bytes) -> None:
-            finished.append(await pool.call(name, timeout_ms=MINUTE_MS))
+            finished.append(await pool.call(name, **LIMITS))
 
         names = [str(number).encode() for number in range(8)]
         calls = [asyncio.create_task(call(name)) for name in names]
@@ -308,34 +316,34 @@ async def test_waiting_callers_are_served_in_their_order(pool_of: Any, tmp_path:
 
 async def test_a_cancelled_call_gives_its_turn_to_the_next(pool_of: Any, recorder: Recorder, tmp_path: Path) -> None:
     async with pool_of("hold", setup={"folder": str(tmp_path)}) as pool:
-        first = asyncio.create_task(pool.call(b"first", timeout_ms=MINUTE_MS))
+        first = asyncio.create_task(pool.call(b"first", **LIMITS))
         await until(lambda: (tmp_path / "first").exists())
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         (tmp_path / "go").touch()
-        assert await pool.call(b"second", timeout_ms=MINUTE_MS) == b"second"
+        assert await pool.call(b"second", **LIMITS) == b"second"
     assert recorder.starts() == 2
 
 
 async def test_close_kills_children_and_fails_calls_at_once(pool_of: Any, recorder: Recorder, tmp_path: Path) -> None:
     async with pool_of("hold", setup={"folder": str(tmp_path)}) as pool:
-        call = asyncio.create_task(pool.call(b"busy", timeout_ms=MINUTE_MS))
-        waiting = asyncio.create_task(pool.call(b"waiting", timeout_ms=MINUTE_MS))
+        call = asyncio.create_task(pool.call(b"busy", **LIMITS))
+        waiting = asyncio.create_task(pool.call(b"waiting", **LIMITS))
         await until(lambda: (tmp_path / "busy").exists())
         await pool.close()
         for each in (call, waiting):
             with pytest.raises(UnavailableError, match="test: closed"):
                 await each
         with pytest.raises(UnavailableError, match="test: closed"):
-            await pool.call(b"later", timeout_ms=MINUTE_MS)
+            await pool.call(b"later", **LIMITS)
     assert recorder.starts() == 1
     assert not any(is_running(event.pid) for event in recorder.events if isinstance(event, ChildStarted))
 
 
 async def test_a_pool_closed_while_a_child_starts_keeps_none(pool_of: Any, recorder: Recorder) -> None:
     async with pool_of("echo") as pool:
-        call = asyncio.create_task(pool.call(b"", timeout_ms=MINUTE_MS))
+        call = asyncio.create_task(pool.call(b"", **LIMITS))
         await asyncio.sleep(0)
         await pool.close()
         with pytest.raises(UnavailableError, match="test: closed"):
@@ -348,22 +356,22 @@ async def test_a_factory_that_hangs_is_killed(pool_of: Any, monkeypatch: Any) ->
     monkeypatch.setattr(processes, "START_TIMEOUT_MS", 1)
     async with pool_of("echo") as pool:
         with pytest.raises(ChildTimeoutError, match="no answer within 1ms"):
-            await pool.call(b"", timeout_ms=MINUTE_MS)
+            await pool.call(b"", **LIMITS)
 
 
 async def test_interrupts_are_left_to_the_parent(pool_of: Any) -> None:
     async with pool_of("signals_itself") as pool:
-        assert await pool.call(b"", timeout_ms=MINUTE_MS) == b"alive"
+        assert await pool.call(b"", **LIMITS) == b"alive"
 
 
 async def test_what_the_code_starts_can_be_ended_as_usual(pool_of: Any) -> None:
     async with pool_of("ends_others") as pool:
-        assert await pool.call(b"", timeout_ms=MINUTE_MS) == b"-15 -15"
+        assert await pool.call(b"", **LIMITS) == b"-15 -15"
 
 
 async def test_a_child_is_not_in_the_group_that_a_terminal_interrupts(pool_of: Any) -> None:
     async with pool_of("pid") as pool:
-        child = int(await pool.call(b"", timeout_ms=MINUTE_MS))
+        child = int(await pool.call(b"", **LIMITS))
         assert os.getpgid(child) == child != os.getpgid(0)
         assert os.getsid(child) == child
 
@@ -374,7 +382,7 @@ async def test_no_descriptor_is_left_open(pool_of: Any) -> None:
         async with pool_of(factory, processes=2) as pool:
             for _ in range(2):
                 try:
-                    await pool.call(b"exit", timeout_ms=MINUTE_MS)
+                    await pool.call(b"exit", **LIMITS)
                 except (ChildError, ChildDiedError):
                     pass
     assert len(os.listdir("/proc/self/fd")) == before
@@ -389,7 +397,7 @@ from firehose.telemetry import Telemetry
 async def main():
     pool = ProcessPool("child_code:" + sys.argv[1], {"folder": sys.argv[2]}, processes=1, memory_bytes=None,
                        clock=SystemClock(), telemetry=Telemetry(), name="test")
-    call = asyncio.create_task(pool.call(b"began", timeout_ms=60_000))
+    call = asyncio.create_task(pool.call(b"began", timeout_ms=60_000, max_answer_bytes=99))
     if sys.argv[1] == "pid":
         print((await call).decode(), flush=True)
     while not pool._children:

@@ -219,6 +219,64 @@ def test_a_long_bad_value_is_cut_in_the_reason() -> None:
     assert len(caught.value.reason) < 250
 
 
+@pytest.mark.parametrize("depth", [100, 254, 255, 400, 1_000, 1_023, 1_024, 1_025, 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DEEP",
+        '{"records":DEEP}',
+        '{"records":[DEEP]}',
+        '{"records":[{"recordId":DEEP}]}',
+        '{"records":[{"recordId":"1","result":DEEP}]}',
+        '{"records":[{"recordId":"1","result":"Ok","data":DEEP}]}',
+        '{"records":[{"recordId":"1","result":"Ok","data":"","metadata":DEEP}]}',
+    ],
+)
+def test_no_depth_is_too_much(text: str, depth: int) -> None:
+    check_any_answer(text.replace("DEEP", "[" * depth + "]" * depth).encode(), ["1"])
+
+
+#: Any JSON, and most of it where an answer is looked at.
+TEXTS = st.text(max_size=5) | st.sampled_from(["1", "Ok", "\ud800"])
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+RECORDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "recordId": st.sampled_from(["1", "2", "9"]) | ANY,
+        "result": st.sampled_from(["Ok", "Dropped", "ProcessingFailed", "ok"]) | ANY,
+        "data": st.sampled_from(["", "YQ==", "YQ", "é", "\ud800"]) | ANY,
+        "metadata": ANY,
+    },
+)
+ANSWERS = ANY | st.fixed_dictionaries({"records": st.lists(RECORDS | ANY, max_size=4) | ANY})
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(ANSWERS.map(lambda answer: json.dumps(answer).encode()) | st.binary(max_size=40))
+def test_any_answer_speaks_of_every_row_once_or_is_refused(body: bytes) -> None:
+    check_any_answer(body, ["1", "2"])
+
+
+def check_any_answer(body: bytes, ids: list[str]) -> None:
+    try:
+        found = read_answer(body, ids)
+    except InvocationError as error:
+        assert error.is_final
+        assert len(error.reason.encode()) < 1_000
+    else:
+        assert sorted(found.ok + found.dropped + found.failed) == list(range(len(ids)))
+        assert len(found.ok) == len(found.data)
+        assert len(found.failed) == len(found.codes) == len(found.messages)
+
+
+def test_halves_of_characters_in_a_reason_are_spelled_out() -> None:
+    assert InvocationError(("code", "text"), "a \ud800").reason == "a \\ud800"
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=30))
 def test_what_was_sent_comes_back_byte_for_byte(records: list[bytes]) -> None:

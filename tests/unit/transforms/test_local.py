@@ -14,7 +14,7 @@ import pytest
 
 from firehose import arrow
 from firehose.errors import ConfigError, UnavailableError
-from firehose.processes import ChildPrinted
+from firehose.processes import ChildPrinted, ChildStarted
 from firehose.records import Batch, Outcome
 from firehose.transforms.aws_lambda import FunctionFailed, LambdaConfig, LambdaTransform
 
@@ -220,7 +220,71 @@ async def test_an_answer_that_is_too_large_is_final(running: Any, recorder: Any)
         outcome = await transform.apply(batch_of(b"a"))
     assert outcome.failed[0].rows.column("attempts").to_pylist() == [1]
     (event,) = recorder.of(FunctionFailed)
-    assert "the answer has 7000015 bytes; Lambda allows 6291556" in event.reason
+    assert event.reason == "Function.ResponseSizeTooLarge: the answer has 7000015 bytes; Lambda allows 6291556"
+
+
+#: What a function returns that answers well.
+OK = "{'records': [dict(each, result='Ok') for each in event['records']]}"
+DEEP = "def handler(e, c):\n    x = []\n    for _ in range(400): x = [x]\n    return "
+#: Writes TEXT to every descriptor there is, then raises.
+EVERYWHERE = """
+import os, struct
+def handler(event, context):
+    for descriptor in range(3, 32):
+        try:
+            os.write(descriptor, TEXT)
+        except OSError:
+            pass
+    raise ValueError("x")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts", "reason"),
+    [
+        (DEEP + "{'records': x}", 1, "a record of the answer is a value nested hundreds of levels deep"),
+        (DEEP + "x", 1, "the answer is a value nested hundreds of levels deep"),
+        ("def handler(e, c):\n    x = []\n    x.append(x)\n    return x", 2, "MarshalError: cannot make JSON"),
+        ("import json\njson.dumps = lambda *a, **k: '[]'\ndef handler(e, c): raise OSError('x')", 2, "OSError: x (/"),
+        (EVERYWHERE.replace("TEXT", "b'x' * 64"), 2, "its process was killed, for it sent 17 bytes that do not begin"),
+        (
+            EVERYWHERE.replace("TEXT", "struct.pack('!QQB', 2, 3_000_000_000, 0)"),
+            1,
+            "Function.ResponseSizeTooLarge: the answer has 3000000000 bytes; Lambda allows 6291556",
+        ),
+        ("def handler(e, c): raise ValueError('\\ud800 oh')", 2, r"ValueError: \ud800 oh"),
+        (f"def handler(event, c): return dict({OK}, more='\\ud800')", 1, "the answer is not JSON"),
+        (f"def handler(event, c): return dict({OK}, more=float('nan'))", 1, "the answer is not JSON"),
+        (f"def handler(event, c): return dict({OK}, more=10**4000)", 1, "the answer is not JSON"),
+        (f"def handler(event, c): return dict({OK}, more=10**5000)", 2, "MarshalError: cannot make JSON"),
+        ("class E(BaseException): ...\ndef handler(e, c): raise E", 2, "exited with status 1"),
+        ("import os\ndef handler(e, c): os.kill(os.getpid(), 40)", 2, "was killed by signal 40"),
+        ("import os\ndef handler(e, c): os.closerange(0, 256)", 2, "its process"),
+        ("async def handler(e, c): ...", 2, "MarshalError: cannot make JSON"),
+    ],
+)  # fmt: skip
+async def test_whatever_a_function_does_only_its_records_fail(
+    running: Any, recorder: Any, code: str, attempts: int, reason: str
+) -> None:
+    async with running(f"import warnings\nwarnings.simplefilter('ignore')\n{code}", retries=1) as transform:
+        outcome = await transform.apply(batch_of(b"a", b"b"))
+    assert codes(outcome) == ["Lambda.FunctionError"] * 2
+    assert outcome.failed[0].rows.column("attempts").to_pylist() == [attempts] * 2
+    assert reason in recorder.of(FunctionFailed)[-1].reason
+
+
+async def test_json_that_a_function_replaced_is_not_what_is_answered_with(running: Any) -> None:
+    code = f"import json\njson.dumps = json.loads = lambda *a, **k: None\ndef handler(event, context): return {OK}"
+    async with running(code) as transform:
+        assert [(await transform.apply(batch_of(b"a"))).ok.data.to_pylist() for _ in range(2)] == [[b"a"]] * 2
+
+
+async def test_a_fork_that_returns_from_the_handler_changes_nothing(running: Any, recorder: Any) -> None:
+    code = f"import os\ndef handler(event, context):\n    for _ in range(3): os.fork()\n    return {OK}"
+    async with running(code) as transform:
+        for each in (b"a", b"b", b"c"):
+            assert (await transform.apply(batch_of(each))).ok.data.to_pylist() == [each]
+    assert len(recorder.of(ChildStarted)) == 1
 
 
 async def test_a_function_that_takes_too_long_timed_out(running: Any, recorder: Any) -> None:
