@@ -69,8 +69,17 @@ class Courier:
         self._chance = chance
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._flush = asyncio.Event()
+        self._may_send = asyncio.Event()
+        self._may_send.set()
         #: The last failure that was not followed by a success.
         self.last_error: FirehoseError | None = None
+
+    def pause(self, is_paused: bool) -> None:
+        """Send nothing more, or go on."""
+        if is_paused:
+            self._may_send.clear()
+        else:
+            self._may_send.set()
 
     def hurry(self) -> None:
         """Try what waits for its next attempt at once."""
@@ -86,6 +95,7 @@ class Courier:
         while True:
             try:
                 async with self._places:
+                    await self._may_send.wait()
                     stands, existed = await self._send(intent)
             except (StaleEpochError, IntegrityError, PlaceKeptError):
                 raise  # bytes damaged on this disk never heal: the worker starts again, and makes the object again

@@ -53,12 +53,26 @@ class Outflow:
         self._links = links
         self._failed_quota_bytes = failed_quota_bytes
         self._wants_spill = False
+        #: Until when sealing waits after it failed. Units: monotonic milliseconds.
+        self._not_before_ms = 0
         self.is_paused = False
         #: Set when something may be due, or has changed.
         self.wake = asyncio.Event()
         #: Finished objects that do not stand at their sink yet, by key.
         self.open: dict[str, Intent] = {}
         self.courier = Courier(parts.plan, outlet, parts.outbox, parts.clock, parts.telemetry, parts.chance)
+
+    def pause(self, is_paused: bool) -> None:
+        """Stop or go on: what is being sent may end, nothing else begins."""
+        self.is_paused = is_paused
+        self.courier.pause(is_paused)
+        self.wake.set()
+
+    def hurry(self) -> None:
+        """Try what waits for its next attempt at once."""
+        self._not_before_ms = 0
+        self.courier.hurry()
+        self.wake.set()
 
     def ask_to_spill(self) -> None:
         """Move the largest cell to disk soon."""
@@ -68,7 +82,7 @@ class Outflow:
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Seal cells as they come due, until cancelled. What cannot be sealed waits in the buffer and may spill."""
         clock, buffer, name = self._parts.clock, self._parts.buffer, self._outlet.name
-        backoff, not_before_ms = Backoff(self._parts.chance), 0
+        backoff = Backoff(self._parts.chance)
         while True:
             self.wake.clear()
             if self._wants_spill:
@@ -76,14 +90,14 @@ class Outflow:
                 await self._spill_largest()
             now_ms, is_caught_up = clock.monotonic_ms(), self._links.is_caught_up()
             may_seal = self._may_seal()
-            if may_seal and now_ms >= not_before_ms:
+            if may_seal and now_ms >= self._not_before_ms:
                 cells = buffer.take_due(name, now_ms=now_ms, is_caught_up=is_caught_up, most=CELLS_A_FILE)
                 if cells:
                     wait_ms = await self._try_to_seal(cells, tasks, backoff)
-                    not_before_ms = clock.monotonic_ms() + wait_ms
+                    self._not_before_ms = clock.monotonic_ms() + wait_ms
                     continue
             due_ms = buffer.next_due_ms(name, is_caught_up=is_caught_up) if may_seal else None
-            idle_ms = None if due_ms is None else max(0, max(due_ms, not_before_ms) - now_ms)
+            idle_ms = None if due_ms is None else max(0, max(due_ms, self._not_before_ms) - now_ms)
             await clock.wait(self.wake, idle_ms)
 
     async def deliver(self, intent: Intent) -> None:

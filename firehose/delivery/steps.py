@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -23,6 +24,7 @@ class Steps:
         self._clock = clock
         self._telemetry = telemetry
         self._chance = chance
+        self._hurry = asyncio.Event()
         #: What each failing step failed with last.
         self.errors: dict[str, FirehoseError] = {}
 
@@ -35,10 +37,15 @@ class Steps:
             except StaleEpochError:
                 raise
             except (FirehoseError, OSError) as error:
-                await self._clock.sleep_ms(self.fail(name, error, backoff))
+                await self._clock.wait(self._hurry, self.fail(name, error, backoff))
             else:
                 self.succeed(name)
                 return result
+
+    def hurry(self) -> None:
+        """Try what waits for its next attempt at once."""
+        self._hurry.set()
+        self._hurry = asyncio.Event()
 
     def fail(self, name: str, caught: FirehoseError | OSError, backoff: Backoff) -> int:
         """Tell that a step failed, and return how long to wait before it is tried again."""

@@ -106,24 +106,27 @@ class StreamWorker:
         return sum(len(outflow.open) for outflow in self._outflows.values())
 
     def pause(self, is_paused: bool) -> None:
-        """Stop or go on: reading and sealing pause, objects on their way arrive."""
+        """Stop or go on: what is being sent may end; nothing is read, sealed or sent besides."""
         self._is_paused = is_paused
         for outflow in self._outflows.values():
-            outflow.is_paused = is_paused
+            outflow.pause(is_paused)
         self._look_for_room()
-        self._wake_all()
 
     async def heads(self) -> dict[str, int]:
         """Return the last sequence that each shard holds now: where a flush that begins now ends."""
         return {shard: await self.plan.source.last(shard) for shard in await self.plan.source.shards()}
 
+    def hurry(self) -> None:
+        """Try what waits for its next attempt at once."""
+        self._steps.hurry()
+        for outflow in self._outflows.values():
+            outflow.hurry()
+
     async def flush(self, heads: Mapping[str, int]) -> None:
-        """Deliver all rows up to `heads` now, and try at once what waits for its next attempt.
+        """Deliver all rows up to `heads` now.
 
         Returns when those rows are done and that is saved; whoever stops waiting cancels it.
         """
-        for outflow in self._outflows.values():
-            outflow.courier.hurry()
         there = await self.plan.source.shards()  # of the others all is done, and forgotten
         while left := [shard for shard in there if self._saved.get(shard, -1) < heads.get(shard, -1)]:
             is_read = all(name in self._intakes and self._intakes[name].is_past(heads[name]) for name in left)

@@ -46,7 +46,10 @@ async def flush(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     if worker is None:
         why = f": {runner.last_error}" if runner.last_error else "; `firehose run` delivers its backlog"
         raise UnavailableError(f"stream {name!r} has no worker running, nothing was flushed{why}")
-    heads = parameters.get("heads") or await worker.heads()
+    heads = parameters.get("heads")
+    if heads is None:
+        heads = await worker.heads()
+        worker.hurry()  # once: whoever asks again waits as the stream does
     is_done = await _within(service.environment.clock, worker.flush(heads), wait_ms)
     error = None if is_done or runner.last_error is None else str(runner.last_error)
     return {"stream": name, "heads": heads, "done": is_done, "last_error": error}

@@ -17,6 +17,9 @@ from json import dumps, loads  # by name: functions replace `json.dumps`, and La
 from pathlib import Path
 from typing import Any
 
+#: How long a file that was changed must stay as it is before it is loaded: editors and copies write in several steps.
+SETTLED_NS = 1_000_000_000
+
 
 class MarshalError(Exception):
     """The handler returned something that JSON cannot say."""
@@ -47,18 +50,64 @@ def serve(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
     """Return a function from the event's JSON to the answer's, which calls the handler in the file `setup["path"]`."""
     # As in Lambda: the root logger writes warnings, and what the function sets up is added to that.
     logging.basicConfig(format="[%(levelname)s] %(message)s")
-    handler = load_handler(Path(setup["path"]), setup["handler"])
+    code = Code(Path(setup["path"]), setup["handler"])
 
     def invoke(event: bytes) -> bytes:
-        return _marshal(handler(loads(event), LambdaContext(setup)))
+        return _marshal(code.handler()(loads(event), LambdaContext(setup)))
 
     return invoke
+
+
+class Code:
+    """A function's file and the modules beside it, as they were loaded last."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self._load()
+
+    def handler(self) -> Callable[[Any, LambdaContext], Any]:
+        """Return the handler as its files are now. Errors: what they raise when they are run."""
+        if self._has_changed():
+            for name in self._modules():
+                del sys.modules[name]
+            self._load()
+        return self._handler
+
+    def _load(self) -> None:
+        self._handler = load_handler(self._path, self._name)
+        self._stamps = {file: _stamp(file) for file in self._modules().values()}
+
+    def _modules(self) -> dict[str, str]:
+        """Return the function's file and those of modules beside it, by name; not what is installed, or ours."""
+        folder = f"{self._path.parent}{os.sep}"
+        found = {}
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None) or ""
+            is_own = name.partition(".")[0] not in ("firehose", "__main__") and "site-packages" not in file
+            if is_own and file.startswith(folder):
+                found[name] = file
+        return found
+
+    def _has_changed(self) -> bool:
+        now = {file: _stamp(file) for file in self._stamps}
+        changed_ns = [now[file][0] for file, before in self._stamps.items() if now[file] != before]
+        return bool(changed_ns) and time.time_ns() - max(changed_ns) > SETTLED_NS
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return 0, -1
+    return found.st_mtime_ns, found.st_size
 
 
 def load_handler(path: Path, name: str) -> Callable[[Any, LambdaContext], Any]:
     """Run the file at `path` as a module and return its function `name`; modules and files beside it are found."""
     os.chdir(path.parent)
-    sys.path.insert(0, str(path.parent))
+    if sys.path[0] != str(path.parent):
+        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")

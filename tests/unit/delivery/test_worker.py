@@ -173,6 +173,45 @@ async def test_a_paused_worker_reads_and_seals_nothing(world):
         assert await world.delivered() == records(5)
 
 
+async def test_a_paused_worker_sends_nothing_that_is_finished_already(world):
+    world.sink.fault = lambda step, delivery: UnavailableError("down")
+    async with world.worker() as worker:
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(70_000)
+        assert worker.open_objects == 1
+        worker.pause(True)
+        world.sink.fault = lambda step, delivery: None
+        await world.clock.advance(600_000)
+        assert not world.sink.objects
+        worker.pause(False)
+        await world.clock.advance(60_000)
+        assert await world.delivered() == records(5)
+
+
+async def test_hurry_tries_a_step_that_waits_at_once(world):
+    is_away = True
+
+    class Away:
+        async def apply(self, batch):
+            if is_away:
+                raise UnavailableError("the function is away")
+            return Outcome(batch)
+
+        async def close(self):
+            pass
+
+    world.transforms = (Away(),)
+    async with world.worker() as worker:
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(300_000)
+        is_away = False
+        await world.clock.settle()
+        assert worker.last_error
+        worker.hurry()
+        await worker.flush(await worker.heads())  # no time passes
+        assert await world.delivered() == records(5)
+
+
 async def test_a_flush_ends_when_everything_up_to_its_heads_is_delivered(world):
     world.transforms = (FailOdd(),)
     async with world.worker() as worker:
@@ -203,7 +242,8 @@ async def test_a_flush_waits_for_a_sink_that_fails_and_tries_it_at_once(world):
         await world.clock.advance(600_000)
         assert not flush.done() and not world.sink.objects
         world.sink.fault = lambda step, delivery: None
-        await worker.flush(await worker.heads())  # no time passes: only the second one's hurry helps
+        worker.hurry()
+        await worker.flush(await worker.heads())  # no time passes
         await world.clock.settle()
         assert flush.done() and await world.delivered() == records(5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -197,6 +198,30 @@ async def test_a_file_repaired_meanwhile_is_loaded_by_the_next_attempt(
         clock.sleep_ms = sleep_ms
         outcome = await transform.apply(batch_of(b"a"))
     assert outcome.ok.data.to_pylist() == [b"A"]
+
+
+LOWER = UPPER.replace(".upper()", ".lower()")
+
+
+@pytest.mark.parametrize("which", ["the file", "a module beside it"])
+async def test_what_was_changed_since_it_was_loaded_is_loaded_anew(running: Any, function_of: Any, which: str) -> None:
+    config = function_of(UPPER)
+    beside = config.path.with_name("beside.py")
+    beside.write_text(UPPER)
+    changed = config.path if which == "the file" else beside
+    code = UPPER if which == "the file" else "from beside import lambda_handler\n"
+    async with running(code, handler="lambda_handler") as transform:
+        assert (await transform.apply(batch_of(b"aB"))).ok.data.to_pylist() == [b"AB"]
+        changed.write_text(LOWER)
+        os.utime(changed, (0, 0))  # as if it had been changed a while ago
+        assert (await transform.apply(batch_of(b"aB"))).ok.data.to_pylist() == [b"ab"]
+        changed.write_text("def lambda_handler(e, c")
+        assert (await transform.apply(batch_of(b"aB"))).ok.data.to_pylist() == [b"ab"], "it is being written just now"
+        os.utime(changed, (1, 1))
+        assert codes(await transform.apply(batch_of(b"aB"))) == ["Lambda.FunctionError"]
+        changed.write_text(UPPER)
+        os.utime(changed, (2, 2))
+        assert (await transform.apply(batch_of(b"aB"))).ok.data.to_pylist() == [b"AB"]
 
 
 @pytest.mark.parametrize(
