@@ -48,6 +48,8 @@ class Redo:
             if stands is not newest:
                 await self.parts.executor.run(lambda: self.parts.outbox.drop(newest))
         self._settle(stands)
+        # before the other rows may be in another object: after a crash they would be in two
+        await step("commit", self.parts.ledger.commit)
         await self._start_over(self.intent.attempts[0].rows - stands.rows)
 
     async def _standing(self, newest: Intent) -> Intent | None:

@@ -7,6 +7,7 @@ import shutil
 from firehose.components import Environment
 from firehose.datadir import DataDirectory
 from firehose.delivery.plan import DESTINATION
+from firehose.errors import UnavailableError
 from firehose.log import IngestLog
 from firehose.service.backlog import count_backlog, ends_of
 from firehose.state import AddToAccount, RemoveStream, StateStore, Term
@@ -23,7 +24,12 @@ async def is_finished(uid: str, log: IngestLog, state: StateStore) -> bool:
 async def discard(
     uid: str, log: IngestLog, state: StateStore, directory: DataDirectory, environment: Environment
 ) -> int:
-    """Forget a stream that neither works nor takes puts, counting what it still held as discarded. Returns how much."""
+    """Forget a stream that neither works nor takes puts, counting what it still held as discarded. Returns how much.
+
+    Errors: UnavailableError, also while the log holds what cannot be read: nobody could count it.
+    """
+    if log.has_unknown:
+        raise UnavailableError(f"what the stream still holds cannot be counted: {'; '.join(log.troubles())}")
     saved = await state.load(uid)
     left = await count_backlog(log, uid, saved.done, saved.intents, ends_of(log, uid))
     terms = ((Term.DISCARDED, left.pending), (Term.UNREADABLE, left.unreadable))

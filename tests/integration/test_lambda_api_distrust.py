@@ -54,7 +54,7 @@ async def outcome_of(server: LambdaServer, folder: Path, answer: web.Response) -
         (500, '{"__type": 5}', {}, "Lambda.InternalServerError", "not an answer of the Lambda API"),
         (500, "[" * 100_000, {}, "Lambda.InternalServerError", "not an answer of the Lambda API"),
         (502, b"<p>\xe9chec</p>", {}, "Lambda.InternalServerError", "not an answer of the Lambda API"),
-        (429, "{}", {"Retry-After": "9" * 5_000}, "Lambda.InternalServerError", "not an answer of the Lambda API"),
+        (429, "{}", {"Retry-After": "9" * 5_000}, "Lambda.InvokeLimitExceeded", ""),
         (500, f'{{"message": {DEEP}}}', {}, "Lambda.InternalServerError", "Invoke"),
         (500, '{"message": "\\ud800"}', {}, "Lambda.InternalServerError", "\\ud800"),
         (200, f'{{"records": {DEEP}}}', {}, "Lambda.FunctionError", "nested hundreds of levels deep"),
