@@ -235,6 +235,8 @@ class Service:
             if runner.is_removed or not (is_deleted or await is_finished(uid, self.log, self.state)):
                 return  # an orphan that was given rows to replay just now
             await runner.stop()
+            # a replay that broke off moved its rows, or did not: afterwards nobody knows any more
+            await self.replays.settle_unknown()
             async with runner.changing:
                 discarded = await self._discard(runner.record)
                 runner.is_removed = True
