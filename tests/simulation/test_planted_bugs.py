@@ -188,7 +188,7 @@ def test_a_planted_bug_is_caught(name: str) -> None:
     with BUGS[name]():
         for seed in range(WORLDS):
             try:
-                run_town(seed, outbox_losses=0.6 if name in LOSSES else 0.15)
+                run_town(seed, outbox_losses=0.6 if name in LOSSES else 0.15, is_cramped=name == "memory_has_no_bounds")
             except (Exception, asyncio.CancelledError):
                 return
     pytest.fail(f"{name} was not caught in {WORLDS} worlds")

@@ -21,3 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed-{seed}")
 def test_the_laws_hold_whatever_happens(seed: int) -> None:
     run_town(seed)
+
+
+@pytest.mark.parametrize("seed", range(30), ids=lambda seed: f"seed-{seed}")
+def test_memory_stays_within_its_bounds_where_buffers_are_larger(seed: int) -> None:
+    run_town(seed, is_cramped=True)

@@ -72,9 +72,12 @@ class _Telemetry:
 
 
 class Town:
-    """One simulated world, made by its seed alone. `outbox_losses`: how often finished objects are lost in a crash."""
+    """One simulated world, made by its seed alone.
 
-    def __init__(self, seed: int, folder: Path, *, outbox_losses: float = 0.15) -> None:
+    `outbox_losses`: how often finished objects are lost in a crash. `is_cramped`: little memory, and large buffers.
+    """
+
+    def __init__(self, seed: int, folder: Path, *, outbox_losses: float = 0.15, is_cramped: bool = False) -> None:
         self.outbox_losses = outbox_losses
         chance = self.chance = random.Random(seed)
         self.is_fickle = chance.random() < 0.5
@@ -92,6 +95,8 @@ class Town:
         whims.fails, whims.drops, whims.changes, whims.mismatches = rates
         self.now_ms = BEGIN_MS
         self.memory_bytes = chance.choice((20_000, 100_000, 10**7))
+        if is_cramped:
+            self.memory_bytes, self.machine.hints = 20_000, Hints(10**6, 5_000)
         self.telemetry = _Telemetry()
         self.numbers = iter(range(10**9))
         #: What each record is known to be: acknowledged, refused, or (as when its producer got no answer) unknown.
