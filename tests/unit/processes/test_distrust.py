@@ -18,7 +18,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from firehose import processes
 from firehose.child import DESCRIPTION_BYTES, HEADER, RAISED, RETURNED
 from firehose.clock import SystemClock
 from firehose.processes import (
@@ -28,9 +27,9 @@ from firehose.processes import (
     ChildGarbledError,
     ChildStarted,
     ProcessPool,
-    _Child,
     minimal_environment,
 )
+from firehose.processes.process import ChildProcess
 from firehose.telemetry import Event
 
 HERE = Path(__file__).parent
@@ -190,7 +189,7 @@ class Peer:
         return -9
 
 
-class ScriptedChild(_Child):
+class ScriptedChild(ChildProcess):
     """A child that says `said`, whatever it is asked, and no more."""
 
     def __init__(self, said: bytes) -> None:
@@ -218,7 +217,7 @@ async def what_comes_of(said: bytes) -> bytes | type[BaseException]:
     """Return the outcome of one call to a child that started well and then says `said`."""
     child = ScriptedChild(HEADER.pack(1, 0, RETURNED) + said)
     pool = plain_pool()
-    with mock.patch.object(_Child, "start", mock.AsyncMock(return_value=child)):
+    with mock.patch.object(ChildProcess, "start", mock.AsyncMock(return_value=child)):
         try:
             return await pool.call(b"x", **LIMITS)
         except Exception as error:
@@ -292,7 +291,7 @@ def test_any_bytes_are_an_answer_or_an_error_of_ours(said: bytes) -> None:
 async def test_a_start_that_is_answered_wrongly_fails_the_call(said: bytes) -> None:
     child = ScriptedChild(said)
     pool = plain_pool()
-    starting = mock.patch.object(_Child, "start", mock.AsyncMock(return_value=child))
+    starting = mock.patch.object(ChildProcess, "start", mock.AsyncMock(return_value=child))
     with starting, pytest.raises((ChildGarbledError, ChildAnswerTooLargeError, ChildDiedError)):
         await pool.call(b"x", **LIMITS)
     assert not pool._idle and not child._is_open
@@ -304,14 +303,14 @@ async def test_a_start_that_is_answered_wrongly_fails_the_call(said: bytes) -> N
 async def test_a_child_that_speaks_unasked_is_asked_nothing_more(more: bytes) -> None:
     children = [ScriptedChild(frame(1, RETURNED, b"") + frame(2, RETURNED, answer) + more) for answer in (b"a", b"b")]
     pool = plain_pool()
-    with mock.patch.object(_Child, "start", mock.AsyncMock(side_effect=children)):
+    with mock.patch.object(ChildProcess, "start", mock.AsyncMock(side_effect=children)):
         assert [await pool.call(b"x", **LIMITS) for _ in range(2)] == [b"a", b"b"]
     assert not children[0]._is_open
     await pool.close()
 
 
 async def test_an_answer_that_is_all_there_leaves_the_event_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_SOCKET_BYTES", 10)
+    monkeypatch.setattr("firehose.processes.process.SOCKET_BYTES", 10)
     turns = 0
 
     async def take_turns() -> None:

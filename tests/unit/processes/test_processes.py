@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from firehose import processes
 from firehose.clock import SystemClock
 from firehose.errors import UnavailableError
 from firehose.processes import (
-    OUTPUT_BYTES,
     ChildDiedError,
     ChildError,
     ChildPrinted,
@@ -25,6 +23,7 @@ from firehose.processes import (
     ProcessPool,
     minimal_environment,
 )
+from firehose.processes.process import OUTPUT_BYTES
 from firehose.telemetry import Event
 
 HERE = Path(__file__).parent
@@ -353,7 +352,7 @@ async def test_a_pool_closed_while_a_child_starts_keeps_none(pool_of: Any, recor
 
 
 async def test_a_factory_that_hangs_is_killed(pool_of: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(processes, "START_TIMEOUT_MS", 1)
+    monkeypatch.setattr("firehose.processes.pool.START_TIMEOUT_MS", 1)
     async with pool_of("echo") as pool:
         with pytest.raises(ChildTimeoutError, match="no answer within 1ms"):
             await pool.call(b"", **LIMITS)
