@@ -32,5 +32,5 @@ def replay(data_dir: Path, parameters: dict[str, Any], *, rate: int | None, is_q
             if answer["done"]:
                 totals = {"replayed": moved, "replayed_before": expected["replayed_before"]}
                 return {**answer, **totals, "note": expected.get("note")}
-            if rate:  # the pace that was asked for, not a wait for something
-                time.sleep(max(0.0, begun_s + moved / rate - time.monotonic()))
+            if rate:
+                time.sleep(max(0.0, begun_s + moved / rate - time.monotonic()))  # the pace that was asked for

@@ -108,7 +108,7 @@ def _take(directory: DataDirectory) -> None:
         except InUseError:
             if directory.running() is not None or time.monotonic() > until_s:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.05)  # a command has it, for less than that mostly
 
 
 def _loaded(paths: Sequence[Path], overrides: dict[str, Any]) -> Loaded:

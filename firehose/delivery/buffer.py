@@ -41,8 +41,8 @@ class Cell:
     #: What the pieces in memory hold of the process's budget.
     held_bytes: int = CELL_OVERHEAD_BYTES
 
-    def add(self, piece: Batch | FailedRows) -> None:
-        """Append rows."""
+    def add(self, piece: Batch | FailedRows) -> int:
+        """Append rows; return when the oldest of them arrived. Units: Unix milliseconds."""
         batch = piece if isinstance(piece, Batch) else piece.batch()
         arrival_ms = batch.arrival_ms
         self.pieces.append(piece)
@@ -51,6 +51,7 @@ class Cell:
             self.hours[hour] = self.hours.get(hour, 0) + count
         self.data_bytes += batch.data_bytes
         self.held_bytes += piece.nbytes
+        return int(arrival_ms.min())
 
     def due_ms(self, hints: Hints, *, is_caught_up: bool) -> int:
         """Return when the cell is due by age: from its oldest arrival, so that restarts do not postpone it for ever;
@@ -88,8 +89,7 @@ class Buffer:
                 held_bytes += cell.held_bytes
             held_bytes -= cell.held_bytes
             self.waiting_bytes[outlet] -= cell.data_bytes
-            cell.add(part)
-            cell.since_ms = min(cell.since_ms, now_ms - max(0, wall_ms - _oldest_ms(part)))
+            cell.since_ms = min(cell.since_ms, now_ms - max(0, wall_ms - cell.add(part)))
             held_bytes += cell.held_bytes
             self.waiting_bytes[outlet] += cell.data_bytes
             if cell.data_bytes >= max_bytes:
@@ -137,15 +137,6 @@ class Buffer:
 
     def _cells(self, outlet: str) -> Iterator[Cell]:
         return (cell for cell in self._open.values() if cell.outlet == outlet)
-
-    @property
-    def held_bytes(self) -> int:
-        """What all cells hold in memory."""
-        return sum(cell.held_bytes for cell in self.cells())
-
-
-def _oldest_ms(piece: Batch | FailedRows) -> int:
-    return int((piece if isinstance(piece, Batch) else piece.batch()).arrival_ms.min())
 
 
 def _split(piece: Batch | FailedRows, room: int, max_bytes: int) -> Iterator[Batch | FailedRows]:

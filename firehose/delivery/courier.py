@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,9 @@ from firehose.delivery.backoff import Backoff
 from firehose.delivery.events import DeliveryFailed, ObjectDelivered
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import Outlet, StreamPlan
-from firehose.delivery.sealer import NO_ROWS, ROWS_METADATA, rows_digest
+from firehose.delivery.standing import what_stands
 from firehose.errors import ConflictError, FirehoseError, IntegrityError, StaleEpochError
-from firehose.protocols import Delivery, ObjectInfo
+from firehose.protocols import Delivery
 from firehose.state import Intent
 from firehose.telemetry import Emitter
 
@@ -37,17 +36,6 @@ def delivery_of(intent: Intent, path: Path) -> Delivery:
         content_type=intent.content_type,
         content_encoding=intent.content_encoding,
         metadata=intent.metadata,
-    )
-
-
-def _as_it_stands(intent: Intent, info: ObjectInfo) -> Intent:
-    """Return an intent with what the store says of its object."""
-    return dataclasses.replace(
-        intent,
-        body_bytes=info.body_bytes,
-        checksum=info.checksum or "",
-        content_encoding=info.content_encoding,
-        metadata=info.metadata,
     )
 
 
@@ -111,20 +99,18 @@ class Courier:
     async def _send(self, intent: Intent) -> tuple[Intent, bool]:
         """Send it once; return what stands, and whether it stood there before.
 
-        The same rows in other bytes are delivered, too: whoever puts back an old copy of the data directory seals them
-        again, with another data key and another answer of a function. Errors: PlaceKeptError, and those of the sink.
+        Errors: PlaceKeptError, and those of the sink.
         """
         sink: Any = self._outlet.sink
         try:
             receipt = await self._outlet.sink.deliver(delivery_of(intent, self._outbox.path(intent)))
         except ConflictError:
-            info: ObjectInfo = await sink.stat(intent.key)
-            digest = info.metadata.get(ROWS_METADATA)
-            if digest == NO_ROWS:
-                raise PlaceKeptError(intent.key) from None
-            if digest != rows_digest(intent.rows):
+            stands = what_stands(await sink.stat(intent.key), (intent,))
+            if stands is None:
                 raise
-            return _as_it_stands(intent, info), True
+            if not len(stands.rows):
+                raise PlaceKeptError(intent.key) from None
+            return stands, True
         return intent, receipt.existed
 
     async def _wait(self, intent: Intent, error: FirehoseError, backoff: Backoff) -> None:

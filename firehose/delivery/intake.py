@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ import numpy as np
 from firehose.delivery.events import RecordsExpired, RecordsUnreadable
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import DESTINATION
+from firehose.delivery.progress import at_most
 from firehose.protocols import End, Read, Shard
 from firehose.records import Batch, Outcome, RowSet
 from firehose.state import Term
@@ -135,7 +136,7 @@ class Intake:
         if not len(absent):
             return
         # what was lost after it was done is lost to nobody: at most the absent rows are counted
-        hours = _at_most(got.unreadable, len(absent))
+        hours = at_most(got.unreadable, len(absent))
         self._ledger.settle(absent, (DESTINATION,), Term.UNREADABLE, hours)
         if hours:
             self._telemetry.emit(RecordsUnreadable(self._plan.identity.name, got.span.shard, sum(hours.values())))
@@ -156,15 +157,6 @@ class Intake:
         self._ledger.settle(expired.row_set(), (DESTINATION,), Term.EXPIRED, expired.hours())
         self._telemetry.emit(RecordsExpired(self._plan.identity.name, len(expired)))
         return batch.where(np.logical_not(is_expired))
-
-
-def _at_most(hours: Mapping[int, int], limit: int) -> dict[int, int]:
-    """Return the counts of the hours, the latest cut first, so that they add up to at most `limit`."""
-    kept: dict[int, int] = {}
-    for hour, count in sorted(hours.items()):
-        kept[hour] = min(count, limit)
-        limit -= kept[hour]
-    return {hour: count for hour, count in kept.items() if count}
 
 
 async def _outcome(transform: Callable[[Batch], Awaitable[Outcome]], batch: Batch) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from pyroaring import BitMap64
 
@@ -85,3 +87,15 @@ def _chunks_of(rows: BitMap64) -> set[int]:
         return {first, last}
     numbers = np.frombuffer(rows.to_array(), np.uint64) // CHUNK_ROWS
     return set(np.unique(numbers).tolist())
+
+
+def at_most(hours: Mapping[int, int], rows: int) -> dict[int, int]:
+    """Return the counts of the hours, the latest cut first, so that they add up to at most `rows`.
+
+    What was damaged after it was done is lost to nobody: worker and audit both count so, and agree.
+    """
+    kept: dict[int, int] = {}
+    for hour, count in sorted(hours.items()):
+        kept[hour] = min(count, rows)
+        rows -= kept[hour]
+    return {hour: count for hour, count in kept.items() if count}

@@ -18,7 +18,7 @@ from firehose.delivery.buffer import Cell
 from firehose.delivery.courier import delivery_of
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import FAILED
-from firehose.delivery.sealer import NO_ROWS, ROWS_METADATA, rows_digest
+from firehose.delivery.standing import what_stands
 from firehose.errors import ConflictError, NotFoundError
 from firehose.protocols import Shard
 from firehose.records import Batch, Outcome, RowSet
@@ -41,12 +41,12 @@ class Redo:
     async def run(self) -> None:
         """Return when the rows of the intent are done, or on their way as fresh ones."""
         step = self.parts.steps.run
-        stands = await step("redo", partial(self._standing, self.intent))
+        newest = self.intent
+        stands = await step("redo", partial(self._standing, newest))
         if stands is None:
-            newest = self.intent if self.is_here else await self._make_again()
+            newest = newest if self.is_here else await self._make_again()
             stands = await step("redo", partial(self._deliver, newest))
-            if stands is not newest:
-                await self.parts.executor.run(lambda: self.parts.outbox.drop(newest))
+        await self.parts.executor.run(lambda: self.parts.outbox.drop(newest))  # whichever stands, it is not sent again
         self._settle(stands)
         # before the other rows may be in another object: after a crash they would be in two
         await step("commit", self.parts.ledger.commit)
@@ -59,13 +59,10 @@ class Redo:
             info = await sink.stat(newest.key)
         except NotFoundError:
             return None
-        found = info.metadata.get(ROWS_METADATA)
-        if found == NO_ROWS:
-            return dataclasses.replace(newest, rows=RowSet(), hours={})
-        for attempt in reversed(newest.attempts):
-            if found == rows_digest(attempt.rows):
-                return attempt
-        raise ConflictError(f"{sink.url}/{newest.key} stands there, and nothing that was sent from here")
+        stands = what_stands(info, newest.attempts)
+        if stands is None:
+            raise ConflictError(f"{sink.url}/{newest.key} stands there, and nothing that was sent from here")
+        return stands
 
     async def _make_again(self) -> Intent:
         """Seal what the transforms make of the rows this time, and save it as the next attempt."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from firehose.delivery.events import ConversionRemarks
 from firehose.delivery.outbox import ObjectOutput, Outbox, OutboxFile
 from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
 from firehose.delivery.spill import Spill
+from firehose.delivery.standing import ROWS_METADATA, rows_digest
 from firehose.protocols import DataKey, Output, Stage
 from firehose.records import Batch, FailedRows, RowSet, concat_batches, hours_of
 from firehose.state import Intent, Term
@@ -27,20 +27,8 @@ from firehose.state import Intent, Term
 RECORDS = pa.schema([pa.field("data", pa.large_binary(), nullable=False)])
 
 
-#: The object's metadata that says which rows it holds, so that another attempt can tell which of them stands.
-ROWS_METADATA = "firehose-rows"
-
 #: The encrypted object's metadata that says how it was compressed before.
 ENCODING_METADATA = "firehose-content-encoding"
-
-
-def rows_digest(rows: RowSet) -> str:
-    """Return 32 hex digits that stand for a set of rows."""
-    return hashlib.blake2b(rows.to_bytes(), digest_size=16).hexdigest()
-
-
-#: What an object says that holds no rows: it only keeps what was sent before from arriving (`redo.py`).
-NO_ROWS = rows_digest(RowSet())
 
 
 @dataclass(slots=True)

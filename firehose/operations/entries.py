@@ -14,7 +14,7 @@ import pybase64
 from firehose.components import BuildContext
 from firehose.delivery.plan import FAILED
 from firehose.delivery.reading import lines, open_object
-from firehose.delivery.sealer import ROWS_METADATA
+from firehose.delivery.standing import ROWS_METADATA
 from firehose.errors import IntegrityError, InvalidError, NotFoundError
 from firehose.operations.parameters import number
 from firehose.protocols import Stage

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from firehose.delivery.progress import Progress
+from firehose.delivery.progress import Progress, at_most
 from firehose.log import IngestLog
 from firehose.protocols import Lag, Read
 from firehose.records import RowSet
@@ -78,16 +78,7 @@ async def _count_shard(log: IngestLog, stream: str, done: Progress, kept: RowSet
         if got.unreadable:
             span = RowSet.of_range(got.span.shard, got.span.first, min(at, last))
             absent = span - got.batch.row_set() - done.beyond()
-            lost = Counter(dict(_at_most(got.unreadable, len(absent - kept))))
+            lost = Counter(at_most(got.unreadable, len(absent - kept)))
             found.unreadable.update(lost)
-            found.pending.update(Counter(dict(_at_most(got.unreadable, len(absent)))) - lost)
+            found.pending.update(Counter(at_most(got.unreadable, len(absent))) - lost)
     await shard.close()
-
-
-def _at_most(hours: Mapping[int, int], rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the earliest `rows` rows of `hours`, as the worker will count them once it comes there."""
-    for hour, count in sorted(hours.items()):
-        taken = min(count, rows)
-        rows -= taken
-        if taken:
-            yield hour, taken

@@ -7,6 +7,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
+from firehose.clock import SystemClock
+
 
 class Crash(BaseException):
     """The process was killed here: nothing more of it runs, no `finally`, no `except`."""
@@ -47,7 +49,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         if self.steps_left == 0:
             raise Crash
         self.steps_left -= 1
-        super()._run_once()  # type: ignore[misc]
+        super()._run_once()  # type: ignore[misc] # asyncio's own step, which its stubs leave out
 
     def live(self, main: Coroutine[Any, Any, None], *, steps: int = -1) -> bool:
         """Run `main` to its end, or kill it after so many steps; returns whether it came to its end."""
@@ -59,7 +61,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         return True
 
 
-class LoopClock:
+class LoopClock(SystemClock):
     """The clock of a process in a simulation. `begin_ms`: what the wall clock says at the loop's beginning."""
 
     def __init__(self, loop: SimulationLoop, begin_ms: int) -> None:
@@ -71,15 +73,3 @@ class LoopClock:
 
     def monotonic_ms(self) -> int:
         return round(self._loop.passed_s * 1_000)
-
-    async def sleep_ms(self, duration_ms: int) -> None:
-        await asyncio.sleep(duration_ms / 1_000)
-
-    async def wait(self, event: asyncio.Event, timeout_ms: int | None) -> bool:
-        if timeout_ms is None:
-            return await event.wait()
-        try:
-            async with asyncio.timeout(timeout_ms / 1_000):
-                return await event.wait()
-        except TimeoutError:
-            return False

@@ -177,7 +177,7 @@ class Town:
             overdraw(amount_bytes)
             self.most_held_bytes = max(self.most_held_bytes, budget.used_bytes)
 
-        budget.overdraw = noting  # type: ignore[method-assign]
+        budget.overdraw = noting  # type: ignore[method-assign] # a tap on this one budget
 
     async def _trying(self, call: Callable[[], Any]) -> Any:
         while True:

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
 from firehose.records import Batch, Outcome
 from firehose.sinks.body import verified_chunks
+from firehose.state import Change
+from firehose.stores.sqlite import SqliteStateStore
 from firehose.testing import FakeClock, MemorySource
 from tests.world import Lines, World
 
@@ -41,7 +44,7 @@ async def test_a_stream_that_cannot_be_sealed_gives_its_memory_to_others(world: 
     world.hints = Hints(max_bytes=1_000_000, max_age_ms=60_000)
     world.budget = ByteBudget(6 * 2**20)
     plan = dataclasses.replace(world.plan(), encoder=Broken())
-    world.plan = lambda: plan  # type: ignore[method-assign]
+    world.plan = lambda: plan  # type: ignore[method-assign] # this world's plan, and no other's
     async with world.worker() as worker:
         world.source.put("s", [b"x" * 100_000 for _ in range(30)], arrival_ms=world.clock.now_ms())
         await world.clock.advance(10_000)
@@ -227,3 +230,47 @@ class _Shouts:
 
     async def close(self) -> None:
         pass
+
+
+class _Noting:
+    """A state that notes the order of its changes, and fails the first time that an object is finished."""
+
+    def __init__(self, store: SqliteStateStore, noted: list[str]) -> None:
+        self._store, self._noted = store, noted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def apply(self, *changes: Change) -> None:
+        names = [type(change).__name__ for change in changes]
+        if "FinishIntent" in names and "failed" not in self._noted:
+            self._noted.append("failed")
+            raise UnavailableError("busy")
+        await self._store.apply(*changes)
+        self._noted += [name for name in names if name in ("SaveIntents", "FinishIntent")]
+
+
+class _KeepsOne:
+    async def apply(self, batch: Batch) -> Outcome:
+        return Outcome(batch.slice(0, 1), (), batch.slice(1).row_set())
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_rows_start_over_only_after_it_is_saved_that_they_may(world: World) -> None:
+    """Found by the simulation: after a second crash they lay in two objects, and their stream never went on."""
+    world.sink.fault = lambda step, delivery: UnavailableError("down")
+    async with world.worker():
+        world.source.put("s", [b"a", b"b", b"c"], arrival_ms=world.clock.now_ms())
+        await world.clock.advance(61_000)
+    for path in (world.folder / "streams/u1/outbox").iterdir():
+        path.unlink()
+    world.sink.fault = lambda step, delivery: None
+    noted: list[str] = []
+    world.store, world.transforms = lambda store: _Noting(store, noted), (_KeepsOne(),)
+    async with world.worker():
+        await world.clock.advance(200_000)
+    # the next attempt, which stands; and of the rows that it does not hold one more, then the last
+    assert noted == ["SaveIntents", "failed", "FinishIntent", "SaveIntents", "FinishIntent"]
+    assert await world.account() == {"delivered": 2, "dropped": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from firehose.clock import HOUR_MS
-from firehose.delivery.events import RecordsUnreadable
+from firehose.delivery.events import RecordsUnreadable, StepFailed
 from firehose.errors import UnavailableError
 from firehose.log.events import SegmentMissing, SegmentUnavailable
 from firehose.state import Change, FinishReplay
@@ -247,3 +247,19 @@ async def test_a_refused_segment_that_was_never_banked_keeps_the_account_open(wo
         await world.until(lambda: "clicks" not in service.runners)
         assert (await ask(service, "audit"))["closes"]
     assert world.records() == {b"a": 1, b"b": 1}
+
+
+async def test_a_stream_is_not_removed_while_nobody_knows_what_it_holds(world: ServiceWorld) -> None:
+    """Found by the simulation: what could not be read just then was never counted."""
+    async with world.running() as service:
+        await service.create_stream("clicks", world.config(**SLOW), definition={})
+        await put(service, "clicks", b"a", b"b")
+    heal = refuse(segments(world)[0], with_index=True)
+    async with world.running() as service:
+        await service.delete_stream("clicks")
+        await world.until(lambda: [each for each in world.telemetry.of(StepFailed) if each.step == "delete"])
+        assert "cannot be counted" in world.telemetry.of(StepFailed)[-1].error and "clicks" in service.runners
+    heal()
+    async with world.running() as service:
+        await world.until(lambda: not service.runners)
+        assert await total(service) == {"accepted": 2, "discarded": 2}

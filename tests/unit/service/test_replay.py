@@ -14,7 +14,7 @@ import pytest
 
 from firehose.errors import ConflictError, InvalidError, NotFoundError, ThrottledError, UnavailableError
 from firehose.service import Service
-from firehose.state import FinishReplay
+from firehose.state import Change, FinishReplay
 from tests.service_world import ServiceWorld, ask, put, runner_of, total
 
 BAD = [b"bad %d" % number for number in range(20)]
@@ -520,3 +520,26 @@ async def test_encryption_may_be_switched_on_and_off_between(world: ServiceWorld
         assert await replay_all(service) == 2, "plain objects are read by an encrypting stream, too"
         await world.delivered(service)
         assert await total(service) == {"accepted": 2, "delivered": 2}
+
+
+async def test_a_stream_is_removed_only_when_it_is_known_what_became_of_its_replay(world: ServiceWorld) -> None:
+    """Found by the simulation: the rows of a replay that broke off were counted as failed, and as discarded."""
+    async with world.running() as service:
+        await service.create_stream("clicks", world.checked(), definition={})
+        await put(service, "clicks", b"bad one")
+        await world.delivered(service)
+        await runner_of(service).pause(True)
+        apply = service.state.apply
+
+        async def breaks_off(*changes: Change) -> None:
+            if isinstance(changes[0], FinishReplay):
+                raise UnavailableError("the disk is busy")
+            await apply(*changes)
+
+        service.state.apply = breaks_off  # type: ignore[method-assign] # at this very moment
+        with pytest.raises(UnavailableError):
+            await ask(service, "replay")
+        service.state.apply = apply  # type: ignore[method-assign] # it is well again
+        await service.delete_stream("clicks")
+        await world.until(lambda: not service.runners)
+        assert await total(service) == {"accepted": 1, "discarded": 1}
