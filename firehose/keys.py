@@ -103,6 +103,19 @@ class Prefix:
     def has_expressions(self) -> bool:
         return any(not isinstance(piece, str) for piece in self.pieces)
 
+    @property
+    def head(self) -> str:
+        """What all keys begin with: the text before the first expression."""
+        return self.pieces[0] if self.pieces and isinstance(self.pieces[0], str) else ""
+
+    def columns(self) -> Iterator[str]:
+        """Yield the columns that readers of tables take from the keys: `year` of `year=!{timestamp:yyyy}/`."""
+        text = "".join(piece if isinstance(piece, str) else "?" for piece in self.pieces)
+        for folder in text.split("/")[:-1]:
+            column, equals, value = folder.partition("=")
+            if equals and value:
+                yield column
+
     def doubts(self) -> Iterator[str]:
         """Yield what is legal in the prefix, but likely means something else than its writer thought."""
         for piece in self.pieces:

@@ -283,6 +283,10 @@ class Cipher(Protocol):
         """Decrypt the file `body` into `out`, releasing nothing before the tag was verified. Errors: IntegrityError."""
         ...
 
+    async def opens(self, metadata: Mapping[str, str]) -> bool | None:
+        """Return whether an object's data key opens here; None where only a call to somebody else could tell."""
+        ...
+
 
 # --- sinks -----------------------------------------------------------------------------------------------------------
 

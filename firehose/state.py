@@ -298,6 +298,10 @@ class StateStore(Protocol):
         """Return the delivered objects of an outlet whose newest row is not older than `since_ms`, oldest first."""
         ...
 
+    async def last_manifest(self, stream: str, outlet: str) -> Manifest | None:
+        """Return the object of an outlet that was delivered last."""
+        ...
+
     async def banked_segments(self) -> dict[str, str]:
         """Return the log segments that were banked, with their books; those that were let go have none ("")."""
         ...

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
@@ -21,7 +21,7 @@ def parse_bytes(text: str | int) -> int:
 
 
 def parse_duration_ms(text: str | int) -> int:
-    """Return the milliseconds meant by `text`: a number with ms, s, m, h or d. A bare number in a text is refused.
+    """Return the milliseconds meant by `text`: a number with ms, s, m, h, d or w. A bare number in a text is refused.
 
     An int, which only code writes, is milliseconds already. Errors: ValueError, saying what is allowed.
     """

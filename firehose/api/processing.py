@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from firehose.api.wire import Members, invalid, unsupported
+from firehose.transforms.contract import ARN_PATTERN
 
 #: Parameters of the Lambda processor and what the service fills in, in the order it describes them.
 LAMBDA_DEFAULTS: Final = {
@@ -90,6 +92,11 @@ def _check_lambda(processor: Members) -> None:
         raise invalid(f"Parameters of the Lambda processor are {', '.join(LAMBDA_DEFAULTS)}; not {', '.join(unknown)}.")
     if "LambdaArn" not in given:
         raise invalid("LambdaArn must be specified for the Lambda processor.")
+    if not re.fullmatch(ARN_PATTERN, given["LambdaArn"]):
+        raise invalid(
+            f"LambdaArn {given['LambdaArn']!r} is not the ARN of a Lambda function: "
+            "arn:aws:lambda:REGION:ACCOUNT:function:NAME, with :VERSION or without."
+        )
     _number(given, "NumberOfRetries", "0", "300", is_whole=True)
     _number(given, "BufferSizeInMBs", "0.2", "3", is_whole=False)
     _number(given, "BufferIntervalInSeconds", "0", "900", is_whole=True)

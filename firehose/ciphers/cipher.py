@@ -9,7 +9,7 @@ from pathlib import Path
 from firehose.ciphers import envelope
 from firehose.ciphers.gcm import EncryptingOutput, decrypt_file
 from firehose.ciphers.keyrings import Keyring
-from firehose.errors import InvalidError
+from firehose.errors import IntegrityError, InvalidError
 from firehose.executors import Executor
 from firehose.protocols import DataKey, Output
 
@@ -43,6 +43,16 @@ class ClientSideCipher:
             )
         content_key = found.content_key(await self._keyring.open(found))
         await self._executor.run(partial(decrypt_file, body, content_key, out))
+
+    async def opens(self, metadata: Mapping[str, str]) -> bool | None:
+        """Return whether an object's data key opens here; None where only KMS could tell."""
+        if not self._keyring.is_local:
+            return None
+        try:
+            found = envelope.read(metadata)
+            return found.wrapping is self._keyring.wrapping and bool(await self._keyring.open(found))
+        except (IntegrityError, InvalidError):
+            return False
 
 
 _OPTIONS = {envelope.Wrapping.KMS: "kms_key", envelope.Wrapping.AES: "key_file"}

@@ -24,6 +24,8 @@ class Keyring(Protocol):
 
     #: What it writes; the only wrapping it opens.
     wrapping: Wrapping
+    #: True where it asks nobody else.
+    is_local: bool
 
     async def new_key(self) -> WrappedKey:
         """Return a fresh data key for a V3 object."""
@@ -41,6 +43,7 @@ class FileKeyring:
     """
 
     wrapping = Wrapping.AES
+    is_local = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,8 +60,8 @@ class FileKeyring:
             return self._master.decrypt(iv, wrapped, envelope.suite.encode())
         except (InvalidTag, ValueError) as error:
             raise IntegrityError(
-                f"the object's data key does not open with the key in {self._path}: it was wrapped with another key "
-                "file, or the object's metadata was changed"
+                f"the object's data key does not open with the key in {self._path}: it was wrapped with another key, "
+                "or the object's metadata was changed. What was encrypted with the former key is read with that one"
             ) from error
 
 
@@ -66,6 +69,7 @@ class KmsKeyring:
     """Has AWS KMS make and open data keys, bound to an encryption context."""
 
     wrapping = Wrapping.KMS
+    is_local = False
 
     def __init__(self, client: Callable[[], Awaitable[Any]], key_id: str, context: Mapping[str, str]) -> None:
         self._client = client

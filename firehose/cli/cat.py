@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,13 +16,13 @@ from firehose.aws import AwsClients
 from firehose.ciphers.client_side import ClientSideConfig
 from firehose.clock import SystemClock
 from firehose.components import BuildContext, Environment, StreamIdentity, config_classes
-from firehose.delivery.reading import open_object
+from firehose.delivery.reading import is_encrypted, open_object
 from firehose.delivery.sealer import ENCODING_METADATA
 from firehose.errors import InvalidError
 from firehose.executors import ThreadExecutor
 from firehose.filesystem import OsFileSystem
 from firehose.protocols import Cipher, ObjectInfo
-from firehose.sinks.file import HIDDEN, FileSinkConfig
+from firehose.sinks.file import HIDDEN, FileSink, FileSinkConfig
 from firehose.sinks.s3 import S3SinkConfig
 from firehose.telemetry import Telemetry
 
@@ -68,8 +68,14 @@ async def _print(url: str, cipher: Cipher | None, context: BuildContext) -> None
     sink, key = _sink_of(url, context)
     try:
         info: ObjectInfo = await sink.stat(key)
-        if cipher is None and _is_encrypted(info.metadata):
+        if cipher is None and is_encrypted(info.metadata):
             raise InvalidError(f"{url} is encrypted; give --key-file or --kms-key")
+        if cipher is not None and isinstance(sink, FileSink) and not info.metadata:
+            raise InvalidError(
+                f"{url} has no metadata, and its data key would be there: a file sink keeps it in {HIDDEN}/metadata in "
+                "its folder. Name the object where it was delivered, or copy the whole folder; without a key it is "
+                "printed as it is"
+            )
         compression = config_classes("compressors")[_compression_of(url, info)]
         async with open_object(
             sink,
@@ -83,10 +89,6 @@ async def _print(url: str, cipher: Cipher | None, context: BuildContext) -> None
                 sys.stdout.buffer.write(chunk)
     finally:
         await sink.close()
-
-
-def _is_encrypted(metadata: Mapping[str, str]) -> bool:
-    return "x-amz-c" in metadata or "x-amz-key-v2" in metadata
 
 
 def _compression_of(url: str, info: ObjectInfo) -> str:
@@ -122,5 +124,7 @@ def _sink_of(url: str, context: BuildContext) -> tuple[Any, str]:
 
 def _file(path: Path, context: BuildContext) -> tuple[Any, str]:
     path = path.resolve()
+    if path.is_dir():
+        raise InvalidError(f"{path} is a folder; give the objects in it, as in {path}/**/*")
     root = next((each for each in path.parents if (each / HIDDEN).is_dir()), path.parent)
     return FileSinkConfig(path=root).build(context), str(path.relative_to(root))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from firehose.cli.output import counted
 from firehose.clock import SystemClock
 from firehose.config.loader import examine, in_order
 from firehose.errors import Problem
@@ -27,12 +28,13 @@ class Report:
 def validate(paths: Sequence[Path]) -> Report:
     """Return everything that can be said of the files. Functions are loaded, each in a process of its own."""
     found = examine(paths, environment=os.environ)
-    looked_up = asyncio.run(found.looked_up(SystemClock(), Telemetry()))
+    broken, doubted = asyncio.run(found.looked_up(SystemClock(), Telemetry()))
     held = found.configuration
     counts = (("stream", held.streams), ("function", held.functions), ("catalog", held.catalogs))
-    named = ", ".join(f"{len(each)} {word}{'s' * (len(each) != 1)}" for word, each in counts)
-    problems = _shown(in_order((*found.problems, *looked_up), found.files))
-    return Report(problems, _shown(found.warnings()), f"valid: {named}")
+    named = ", ".join(counted(len(each), word) for word, each in counts)
+    problems = _shown(in_order((*found.problems, *broken), found.files))
+    warnings = _shown(in_order((*found.warnings(), *doubted), found.files))
+    return Report(problems, warnings, f"valid: {named}")
 
 
 def _shown(problems: Iterable[Problem]) -> list[dict[str, Any]]:

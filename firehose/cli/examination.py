@@ -33,7 +33,8 @@ class ConfigurationBroken(Event):
 
 async def tell_problems(loaded: Loaded, clock: Clock, telemetry: Emitter) -> None:
     """Emit what `firehose validate` would say of files that could be loaded."""
-    for problem in loaded.warnings():
+    broken, doubted = await loaded.looked_up(clock, telemetry)
+    for problem in (*loaded.warnings(), *doubted):
         telemetry.emit(ConfigurationDoubted(str(problem)))
-    for problem in await loaded.looked_up(clock, telemetry):
+    for problem in broken:
         telemetry.emit(ConfigurationBroken(str(problem)))

@@ -87,16 +87,18 @@ def validate(config: tuple[Path, ...], as_json: bool) -> None:
             click.echo(problem["text"], err=True)
         for warning in warnings:
             click.echo(f"warning: {warning['text']}", err=True)
-        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else report.summary)
+        click.echo(output.counted(len(problems), "problem") if problems else report.summary)
     sys.exit(1 if problems else 0)
 
 
 @main.command()
-def schema() -> None:
+@click.option("--markdown", is_flag=True, help="A page for people instead: every key and what it means.")
+def schema(markdown: bool) -> None:
     """Print the JSON Schema of the configuration, for editors."""
+    from firehose.config.reference import reference_text
     from firehose.config.schema import json_schema_text
 
-    click.echo(json_schema_text(), nl=False)
+    click.echo(reference_text() if markdown else json_schema_text(), nl=False)
 
 
 @main.command()
@@ -112,7 +114,7 @@ def put(stream: str, file: BinaryIO, data_dir: Path, as_json: bool) -> None:
     if as_json:
         output.show_json({"stream": stream, "accepted": accepted})
     else:
-        click.echo(f"{stream}: {accepted:,} records accepted")
+        click.echo(f"{stream}: {output.counted(accepted, 'record')} accepted")
 
 
 @main.command()
@@ -332,7 +334,9 @@ def replay(data_dir: Path, as_json: bool, dry_run: bool, rate: int | None, **par
         _end_with_problems(answer)
         return
     verb = "would be replayed" if dry_run else "replayed"
-    click.echo(f"{answer['replayed']:,} records {verb}; {answer['replayed_before']:,} were replayed before")
+    click.echo(
+        f"{output.counted(answer['replayed'], 'record')} {verb}; {answer['replayed_before']:,} were replayed before"
+    )
     _end_with_problems(answer)
 
 

@@ -34,6 +34,11 @@ def _text(cell: Any) -> str:
     return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
 
 
+def counted(number: int, word: str) -> str:
+    """Return "1 record" or "2,000 records"."""
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
 def cut(text: str, characters: int) -> str:
     """Return at most so many characters of the text; an ellipsis says that it goes on."""
     return text if len(text) <= characters else text[: characters - 1] + "…"

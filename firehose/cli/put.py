@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from firehose.cli.call import NotYetError, RemoteError, send
+from firehose.cli.call import NotYetError, RemoteError, call, send
+from firehose.cli.output import counted
 from firehose.datadir import DataDirectory, RunningService
 from firehose.errors import FirehoseError, InvalidError, UnavailableError
 
@@ -35,8 +36,12 @@ def put(data_dir: Path, stream: str, file: BinaryIO, *, told: Callable[[int], ob
         except FirehoseError as error:
             if not accepted:
                 raise
-            raise RemoteError(f"{error} (the first {accepted:,} records were accepted)", code=error.code) from error
+            raise RemoteError(
+                f"{error} ({counted(accepted, 'record')} before were accepted)", code=error.code
+            ) from error
         told(accepted)
+    if not accepted:
+        call(data_dir, "status", {"stream": stream})  # a wrong name is told, also where there is nothing to send
     return accepted
 
 

@@ -48,6 +48,10 @@ def doubts(configuration: Configuration) -> Iterator[Finding]:
         path = ("streams", name)
         if stream.sink:
             yield from _prefix_doubts(stream.sink.prefix, (*path, "sink", "prefix"), error_output=False)
+            yield from _nesting_doubts(stream, stream.sink, (*path, "failed", "prefix"))
+        for sink, where in ((stream.sink, ("sink",)), (stream.failed.sink, ("failed", "sink"))):
+            if sink:
+                yield from _folder_doubts(sink, (*path, *where, "path"), configuration.server.data_dir)
         yield from _prefix_doubts(stream.failed.prefix, (*path, "failed", "prefix"), error_output=True)
         for buffer, where in ((stream.buffer, ("buffer",)), (stream.failed.buffer, ("failed", "buffer"))):
             if buffer and buffer.max_bytes is not None and buffer.max_bytes < SMALL_BUFFER_BYTES:
@@ -128,6 +132,26 @@ def _prefix_doubts(text: str, path: KeyPath, *, error_output: bool) -> Iterator[
         yield Finding(path, message)
 
 
+def _folder_doubts(sink: ObjectSinkConfig, path: KeyPath, data_dir: Path) -> Iterator[Finding]:
+    above = folder.parent if isinstance(folder := getattr(sink, "path", None), Path) else None
+    # the data directory is made at the start, with what is above it
+    if above is not None and not data_dir.is_relative_to(above) and not above.is_dir():
+        yield Finding(path, f"{above} does not exist: nothing is delivered until somebody makes it")
+
+
+def _nesting_doubts(stream: StreamConfig, sink: ObjectSinkConfig, path: KeyPath) -> Iterator[Finding]:
+    """Doubt failed records in a folder of the good ones: who reads all of it as a table meets them."""
+    try:
+        good, failed = Prefix.parse(sink.prefix).head, Prefix.parse(stream.failed.prefix, error_output=True).head
+    except ValueError:
+        return
+    folder = good.rpartition("/")[0]
+    # without a folder there is none to read: the date path and the rest lie side by side in the root
+    is_beneath = folder and failed.startswith(f"{folder}/") and _place_of(stream.failed.sink or sink) == _place_of(sink)
+    if is_beneath and stream.failed.prefix != sink.prefix:
+        yield Finding(path, f"failed records would lie in {folder}/ among the good ones, for readers of that folder")
+
+
 def _mixing_findings(stream: StreamConfig, path: KeyPath) -> Iterator[Finding]:
     """Refuse failed records among the good ones. Streams made through the API may: that is Firehose's default."""
     sink, failed = stream.sink, stream.failed
@@ -151,7 +175,8 @@ def _key_findings(file: Path, path: KeyPath) -> Iterator[Finding]:
             read_key_file(file)
         except ConfigError as error:
             # the value is shown beside it, or hidden where it came from the environment
-            yield Finding(path, str(error).removeprefix("key_file: ").replace(str(file), "FILE"))
+            message, mark, command = str(error).removeprefix("key_file: ").partition(" with: ")
+            yield Finding(path, f"{message.replace(str(file), 'the file')}{mark}{command.replace(str(file), 'FILE')}")
 
 
 def _readable(file: Path, path: KeyPath) -> Iterator[Finding]:

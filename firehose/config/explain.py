@@ -190,8 +190,12 @@ def _unknown_key(spot: Spot) -> Problem:
     model = spot.above[-1]
     assert model is not None
     key = str(spot.path[-1])
-    alias = model.attributes.get(key)
-    hint = f"; did you mean `{alias}`?" if alias else suggest(key, model.fields)
+    if alias := model.attributes.get(key):
+        hint = f"; did you mean `{alias}`?"
+    elif holders := [f"`{name}`" for name in model.fields if (below := model.below(name)) and key in below.inner_keys]:
+        hint = f"; it stands under {' or '.join(holders)}"
+    else:
+        hint = suggest(key, model.fields)
     return problem_at(spot.key, f"unknown key{hint}", spot.path, allowed=", ".join(model.fields))
 
 

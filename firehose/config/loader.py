@@ -62,11 +62,14 @@ class Loaded:
         """Return what is allowed, but likely means something else than whoever wrote it thought."""
         return self._told(doubts(self.configuration))
 
-    async def looked_up(self, clock: Clock, telemetry: Emitter) -> list[Problem]:
-        """Return what shows only to who looks: what is wrong with tables, and with functions, which are loaded once."""
-        tables = await table_findings(self.configuration)
+    async def looked_up(self, clock: Clock, telemetry: Emitter) -> tuple[list[Problem], list[Problem]]:
+        """Return what shows only to who looks at tables, and at functions, which are loaded once.
+
+        First what is wrong, then what is allowed, but likely means something else than whoever wrote it thought.
+        """
+        tables, doubted = await table_findings(self.configuration)
         functions = await function_findings(self.configuration, clock, telemetry)
-        return self._told((*tables, *functions))
+        return self._told((*tables, *functions)), self._told(doubted)
 
     def _told(self, found: Iterable[Finding]) -> list[Problem]:
         return in_order((self.problem(each) for each in found if not _is_echo(each, self.left_out)), self.files)

@@ -6,15 +6,17 @@ A configuration of which some parts were left out, because they are wrong alread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from firehose.catalogs.file import FileCatalog, FileCatalogConfig
 from firehose.clock import Clock
 from firehose.components import FunctionConfig
 from firehose.config.checks import Finding
-from firehose.config.models import Configuration, ServerConfig
+from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.errors import FirehoseError
+from firehose.keys import Prefix
 from firehose.processes import ChildDiedError
+from firehose.protocols import TableSchema
 from firehose.telemetry import Emitter
 from firehose.transforms.contract import FunctionArn, InvocationError
 from firehose.transforms.local import LocalFunction
@@ -23,11 +25,15 @@ from firehose.transforms.local import LocalFunction
 FUNCTIONS_AT_ONCE = 4
 
 
-async def table_findings(configuration: Configuration) -> list[Finding]:
-    """Return what is wrong with file catalogs and the tables in them that streams convert to; others are not asked."""
+async def table_findings(configuration: Configuration) -> tuple[list[Finding], list[Finding]]:
+    """Return what is wrong with file catalogs and the tables in them that streams convert to, and what is doubtful.
+
+    Other catalogs are not asked.
+    """
     defined: Mapping[str, object] = configuration.catalogs
     catalogs: dict[str, FileCatalog] = {}
     found: list[Finding] = []
+    doubted: list[Finding] = []
     for name, each in defined.items():
         if isinstance(each, FileCatalogConfig) and each.path.is_dir():
             catalogs[name] = FileCatalog(each.path)
@@ -43,9 +49,21 @@ async def table_findings(configuration: Configuration) -> list[Finding]:
             if catalog in catalogs:
                 schema = await catalogs[catalog].table_schema(database, table, stream.convert.version)
                 stream.convert.deserializer.build(schema)
+                doubted += _key_column_doubts(name, stream, schema)
         except FirehoseError as error:
             found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs", catalog)))
-    return found
+    return found, doubted
+
+
+def _key_column_doubts(name: str, stream: StreamConfig, schema: TableSchema) -> Iterator[Finding]:
+    """Doubt a column that stands in the keys and in the table: readers refuse it, or believe one of the two."""
+    try:
+        in_keys = {column.lower() for column in Prefix.parse(stream.sink.prefix).columns()} if stream.sink else set()
+    except ValueError:
+        return  # an error of its own
+    for column in [column for column, _ in schema.columns if column.lower() in in_keys]:
+        message = f"{column} is a column of {schema.database}.{schema.table}, too: readers take it from keys or files"
+        yield Finding(("streams", name, "sink", "prefix"), message)
 
 
 async def function_findings(configuration: Configuration, clock: Clock, telemetry: Emitter) -> list[Finding]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel, BeforeValidator, SecretStr, Tag
+from pydantic import BaseModel, BeforeValidator, SecretStr, Tag, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from firehose.components import ByteSize, DurationMs
+from firehose.components import ByteSize
+from firehose.transforms.contract import ARN_PATTERN
 from firehose.units import format_bytes, format_duration_ms
 
 T = TypeVar("T")
@@ -22,6 +23,10 @@ _FORMS = {
     r"^[\w.-]+$": "letters, digits, `_`, `.` and `-`",
     r"^https?://": "an address like http://minio:9000",
     r"^\d{12}$": "12 digits",
+    r"^arn:[^:]+:iam::\d{12}:role/.+$": "a role's ARN like arn:aws:iam::123456789012:role/NAME",
+    ARN_PATTERN: "a function's ARN like arn:aws:lambda:eu-west-1:123456789012:function:NAME",
+    r"^[A-Z_]+$": "capital letters and `_`",
+    r"^\S+$": "no blanks",
     r"^$|^\.[0-9a-z!\-_.*'()]+$": "an ending like .json.gz, in lower case",
 }
 
@@ -79,6 +84,12 @@ class Shape:
         return {info.alias or name: info for name, info in self.annotation.model_fields.items()}
 
     @property
+    def inner_keys(self) -> set[str]:
+        """The YAML keys that may stand in here, whichever component or kind is chosen, but for the choice."""
+        models = (self, *self.components.values(), *self.alternatives)
+        return {key for model in models for key in model.fields} - {self.selector}
+
+    @property
     def attributes(self) -> Mapping[str, str]:
         """The YAML keys by the names that code has for them: people who read code write `max_age_ms`."""
         names = self.annotation.model_fields if self.fields else {}
@@ -94,7 +105,9 @@ class Shape:
 
     @property
     def is_duration(self) -> bool:
-        return _parser(DurationMs) in self.metadata
+        # also where a word may stand instead of one: what editors are told says so
+        said = (each.json_schema or {} for each in self.metadata if isinstance(each, WithJsonSchema))
+        return any(str(each.get("description", "")).startswith("a duration") for each in said)
 
     def below(self, element: str | int) -> Shape | None:
         """Return the shape one key or index further down, None where nothing is known of it."""
@@ -154,7 +167,7 @@ class Shape:
             if pattern := getattr(each, "pattern", None):
                 yield _FORMS.get(pattern) or f"text that matches {pattern}"
         if shortest := self._first(MinLen):
-            yield f"at least {shortest.min_length} characters"
+            yield f"at least {shortest.min_length} character{'s' * (shortest.min_length != 1)}"
         if longest := self._first(MaxLen):
             yield f"at most {longest.max_length} characters"
 

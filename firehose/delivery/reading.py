@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,15 @@ from firehose.executors import Executor
 from firehose.protocols import Cipher, Compressor, ObjectReader
 
 CHUNK_BYTES = 1 << 20
+
+
+#: The metadata that holds an encrypted object's data key, in each version of the format.
+_DATA_KEYS = frozenset(("x-amz-3", "x-amz-key-v2", "x-amz-key"))
+
+
+def is_encrypted(metadata: Mapping[str, str]) -> bool:
+    """Return whether an object is encrypted, as its metadata says."""
+    return not _DATA_KEYS.isdisjoint(metadata)
 
 
 class _FileOutput:

@@ -13,8 +13,7 @@ import pybase64
 
 from firehose.components import BuildContext
 from firehose.delivery.plan import FAILED
-from firehose.delivery.reading import lines, open_object
-from firehose.delivery.standing import ROWS_METADATA
+from firehose.delivery.reading import is_encrypted, lines, open_object
 from firehose.errors import IntegrityError, InvalidError, NotFoundError
 from firehose.operations.parameters import number
 from firehose.protocols import Stage
@@ -163,14 +162,14 @@ class FailedReader:
                 f"{intent.key} was written to {written_to}, but failed records go to {outlet.sink.url} now; "
                 "point `failed.sink` there to read it"
             )
-        is_encrypted = bool(intent.metadata.keys() - {ROWS_METADATA})
-        if is_encrypted and outlet.cipher is None:
+        cipher = outlet.cipher if is_encrypted(intent.metadata) else None
+        if is_encrypted(intent.metadata) and outlet.cipher is None:
             raise IntegrityError(f"{outlet.sink.url}/{intent.key} is encrypted; give the stream its `encryption` back")
         reader: Any = outlet.sink
         async with open_object(
             reader,
             intent.key,
-            cipher=outlet.cipher if is_encrypted else None,
+            cipher=cipher,
             compressor=outlet.compressor,
             scratch=self._service.directory.scratch,
             executor=self._service.environment.executor,

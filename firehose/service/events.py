@@ -84,6 +84,18 @@ class StreamOrphaned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptionKeyChanged(Event):
+    """Objects of a stream are encrypted with another key from now on. `last_object` and older ones need the former.
+
+    Also failed records do, which wait for a replay: it is possible while the stream has the former key.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    stream: str
+    last_object: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamRemoved(Event):
     """A stream is gone: it was deleted (`discarded` rows with it), or an orphan was delivered to its end."""
 

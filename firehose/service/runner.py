@@ -14,9 +14,11 @@ from firehose.budget import BudgetShare, ByteBudget
 from firehose.components import StreamIdentity
 from firehose.config.models import StreamConfig
 from firehose.delivery.backoff import Backoff
+from firehose.delivery.plan import StreamPlan
+from firehose.delivery.reading import is_encrypted
 from firehose.delivery.worker import StreamWorker, WorkerLimits
 from firehose.errors import FirehoseError, NotFoundError, StaleEpochError, UnavailableError
-from firehose.service.events import WorkerFailed
+from firehose.service.events import EncryptionKeyChanged, WorkerFailed
 from firehose.service.planning import Shared, build_plan, close_plan
 from firehose.state import PutStream, StateStore, StreamRecord
 from firehose.telemetry import UnexpectedError
@@ -162,6 +164,7 @@ class StreamRunner:
         plan = build_plan(self.config, self.identity, self.record.version, self._shared)
         share = BudgetShare(self._budget)
         try:
+            await self._tell_of_other_key(plan)
             self.worker = StreamWorker(plan, environment, self._state, share, self._limits, self._chance)
             self.worker.pause(self.record.is_paused)
             self._error = None
@@ -170,6 +173,17 @@ class StreamRunner:
             self.worker = None
             share.close()
             await close_plan(plan)
+
+    async def _tell_of_other_key(self, plan: StreamPlan) -> None:
+        """A wrong key file is no error, and would show only to whoever cannot read what it encrypted."""
+        for outlet in (plan.destination, plan.failed):
+            last = await self._state.last_manifest(self.identity.uid, outlet.name) if outlet.cipher else None
+            if last is None or outlet.cipher is None or not is_encrypted(last.intent.metadata):
+                continue
+            if await outlet.cipher.opens(last.intent.metadata) is False:
+                url = f"{outlet.sink.url}/{last.intent.key}"
+                self._shared.environment.telemetry.emit(EncryptionKeyChanged(self.record.name, url))
+                return
 
     async def _wait(self, error: FirehoseError, backoff: Backoff) -> None:
         self._error = error

@@ -252,7 +252,7 @@ class Service:
         """Store records durably. Errors: see `ports.StreamService.put`."""
         runner = self.runners.get(name)
         if runner is None or not runner.takes_puts:
-            raise NotFoundError(f"no delivery stream {name!r} takes records here")
+            raise NotFoundError(_why_not(name, runner))
         arrival_ms = self.environment.clock.now_ms()
         with runner.putting():
             appended = await self.log.append(runner.record.uid, data, arrival_ms=arrival_ms, token=token)
@@ -301,6 +301,15 @@ class Service:
             runner.record = await self._save(runner.record, is_deleted=True)
         if self._tasks is not None:
             self._tasks.create_task(self._delete(runner))
+
+
+def _why_not(name: str, runner: StreamRunner | None) -> str:
+    """Say why a stream takes no records."""
+    if runner is None:
+        return f"no delivery stream {name!r}"
+    if runner.record.is_deleted:
+        return f"delivery stream {name!r} is being deleted, and takes no more records"
+    return f"delivery stream {name!r} is orphaned: no file defines it any more, so it takes no more records"
 
 
 def _require_sound(config: StreamConfig, configuration: Configuration) -> None:

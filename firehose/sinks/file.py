@@ -284,7 +284,9 @@ class FileSink:
             yield
         except OSError as error:
             kind, code, advice = _ERRORS.get(error.errno or 0, (UnavailableError, "Unavailable", "look at the disk"))
-            raise kind(f"{self.url}: {key}: {error.strerror or error}; {advice}", code=f"File.{code}") from error
+            raise kind(
+                f"{f'{self.url}/{key}'.rstrip('/')}: {error.strerror or error}; {advice}", code=f"File.{code}"
+            ) from error
 
 
 _ERRORS: dict[int, tuple[type[FirehoseError], str, str]] = {

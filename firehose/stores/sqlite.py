@@ -134,6 +134,14 @@ class SqliteStateStore:
         rows = await self._run(lambda c: c.execute(query, (stream, outlet, since_ms)).fetchall())
         return [Manifest(_intent(body, row_set), finished_ms) for body, row_set, finished_ms in rows]
 
+    async def last_manifest(self, stream: str, outlet: str) -> Manifest | None:
+        query = (
+            "SELECT body, rows, finished_ms FROM deliveries WHERE outlet = ? AND stream = ? AND finished_ms IS NOT NULL"
+            " ORDER BY finished_ms DESC LIMIT 1"
+        )
+        found = await self._run(lambda c: c.execute(query, (outlet, stream)).fetchone())
+        return None if found is None else Manifest(_intent(found[0], found[1]), found[2])
+
     async def banked_segments(self) -> dict[str, str]:
         return dict(await self._run(lambda c: c.execute("SELECT segment, books FROM banked").fetchall()))
 

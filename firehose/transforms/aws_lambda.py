@@ -149,7 +149,10 @@ class FunctionInvoked(Event):
 
 @dataclass(frozen=True, slots=True)
 class FunctionFailed(Event):
-    """An invocation gave nothing. `is_given_up`: its records go to the error output; else it is tried again."""
+    """An invocation gave nothing. `is_given_up`: its records go to the error output; else it is tried again.
+
+    `detail`: the traceback or output, empty where the attempt before said the same.
+    """
 
     level: ClassVar[int] = logging.WARNING
     stream: str
@@ -226,14 +229,16 @@ class LambdaTransform:
         records = encode_records(batch, ids)
         if len(records) > EVENT_BYTES:
             return self._too_large(batch)
-        attempt = 1
+        attempt, told = 1, ""
         while True:
             started_ms = self._clock.monotonic_ms()
             try:
                 answer = await self._invoke(records, ids)
             except InvocationError as error:
                 is_given_up = error.is_final or attempt > self._retries
-                self._emit_failure(batch, error, attempt, started_ms, is_given_up=is_given_up)
+                detail = "" if error.reason == told else error.detail  # one traceback, not one for each attempt
+                told = error.reason
+                self._emit_failure(batch, error, attempt, started_ms, detail=detail, is_given_up=is_given_up)
                 if is_given_up:
                     return self._all_failed(batch, error, attempt)
             else:
@@ -267,7 +272,7 @@ class LambdaTransform:
             f"its event is larger than {EVENT_BYTES} bytes",
             is_final=True,
         )
-        self._emit_failure(batch, error, 0, self._clock.monotonic_ms(), is_given_up=True)
+        self._emit_failure(batch, error, 0, self._clock.monotonic_ms(), detail=error.detail, is_given_up=True)
         return self._all_failed(batch, error, 0)
 
     def _failures(
@@ -300,7 +305,7 @@ class LambdaTransform:
         )
 
     def _emit_failure(
-        self, batch: Batch, error: InvocationError, attempt: int, started_ms: int, *, is_given_up: bool
+        self, batch: Batch, error: InvocationError, attempt: int, started_ms: int, *, detail: str, is_given_up: bool
     ) -> None:
         if is_given_up:
             self.last_error = FirehoseError(f"function {self._function.arn.name!r}: {error.reason}", code=error.code)
@@ -313,7 +318,7 @@ class LambdaTransform:
                 took_ms=self._clock.monotonic_ms() - started_ms,
                 code=error.code,
                 reason=error.reason,
-                detail=error.detail,
+                detail=detail,
                 is_given_up=is_given_up,
             )
         )

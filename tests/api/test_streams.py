@@ -307,7 +307,7 @@ async def test_processors_are_described_with_what_was_left_out(face: Any) -> Non
         (
             {"ProcessingConfiguration": processing(processor("Lambda", LambdaArn="not an arn"))},
             "InvalidArgumentException",
-            "transforms.0.lambda.arn",
+            "LambdaArn 'not an arn' is not the ARN of a Lambda function: arn:aws:lambda:REGION:ACCOUNT:function:NAME",
         ),
         (
             {"ProcessingConfiguration": processing(processor("Lambda", LambdaArn=LAMBDA, Delimiter="x"))},

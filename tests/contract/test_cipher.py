@@ -219,3 +219,13 @@ async def test_another_master_key_is_refused(make: Any, cipher: ClientSideCipher
     sealed = await seal(cipher, b"hello")
     with pytest.raises(IntegrityError, match="does not open with"):
         await unseal(make(tmp_path), tmp_path, sealed)
+
+
+async def test_it_says_whether_a_key_would_open_where_it_need_not_ask(make: Any, tmp_path: Path) -> None:
+    cipher, other = make(tmp_path), make(tmp_path)
+    key = await cipher.data_key()
+    answers = [await each.opens(key.metadata) for each in (cipher, other)]
+    assert answers == ([True, False] if make is with_key_file else [None, None])
+    if make is with_key_file:
+        foreign = await with_kms(tmp_path).data_key()
+        assert [await cipher.opens(each) for each in (foreign.metadata, {}, {"x-amz-3": "?"})] == [False] * 3

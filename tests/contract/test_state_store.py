@@ -27,6 +27,7 @@ from firehose.state import (
     ForgetShard,
     Intent,
     LetSegmentsGo,
+    Manifest,
     PutStream,
     RemoveStream,
     SaveDone,
@@ -166,6 +167,15 @@ async def test_a_finished_intent_is_a_manifest_and_no_intent_any_more(store: Sql
     (manifest,) = await store.manifests("u1", "destination")
     assert (manifest.intent, manifest.finished_ms) == (intent(), HOUR + 77)
     assert await store.manifests("u1", "failed") == await store.manifests("u2", "destination") == []
+
+
+async def test_the_last_manifest_is_that_of_the_object_that_stood_last(store: SqliteStateStore) -> None:
+    assert await store.last_manifest("u1", "destination") is None
+    for key, finished_ms in (("a", HOUR + 1), ("b", HOUR + 3), ("c", HOUR + 2)):
+        await store.apply(SaveIntents((intent(key),)), FinishIntent(intent(key), finished_ms))
+    await store.apply(SaveIntents((intent("d"),)))
+    assert await store.last_manifest("u1", "destination") == Manifest(intent("b"), HOUR + 3)
+    assert await store.last_manifest("u1", "failed") is await store.last_manifest("u2", "destination") is None
 
 
 async def test_a_manifest_says_what_stands_after_all(store: SqliteStateStore) -> None:

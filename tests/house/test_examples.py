@@ -9,9 +9,11 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from firehose.config.loader import load
+from firehose.config.reference import reference_text
 from firehose.config.schema import json_schema, json_schema_text
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "configuration.md"
 SCHEMA = ROOT / "docs" / "firehose.schema.json"
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
 
@@ -56,3 +58,12 @@ def test_an_example_tells_editors_its_schema(example: Path) -> None:
 def test_the_schema_in_docs_is_current() -> None:
     hint = "write it anew: .venv/bin/firehose schema > docs/firehose.schema.json"
     assert SCHEMA.read_text(encoding="utf-8") == json_schema_text(), hint
+
+
+def test_the_reference_in_docs_is_current_and_names_every_key() -> None:
+    hint = "write it anew: .venv/bin/firehose schema --markdown > docs/configuration.md"
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert text == reference_text(), hint
+    keys = {key for model in json_schema()["$defs"].values() for key in model.get("properties", ())}
+    told = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    assert keys - told <= {"type", "format"}, "they choose what the headings name"

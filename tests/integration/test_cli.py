@@ -383,12 +383,13 @@ def test_put_sends_the_lines_of_a_file_or_of_stdin(daemon: Daemon) -> None:
     daemon.start()
     (daemon.folder / "lines").write_bytes(b"one\n\n  \ntwo\r\n\xff\x00three")
     assert text(daemon.run("put", "clicks", daemon.folder / "lines")) == "clicks: 3 records accepted\n"
-    assert text(daemon.run("put", "clicks", given=b"four\n")) == "clicks: 1 records accepted\n"
+    assert text(daemon.run("put", "clicks", given=b"four\n")) == "clicks: 1 record accepted\n"
     assert json.loads(text(daemon.run("put", "clicks", "-", "--json", given=b"five"))) == {
         "stream": "clicks",
         "accepted": 1,
     }
     assert text(daemon.run("put", "clicks", given=b"\n")) == "clicks: 0 records accepted\n"
+    assert "no delivery stream 'klicks'" in complaint(daemon.run("put", "klicks", given=b"\n"))
     daemon.delivered()
     assert sorted(daemon.records()) == sorted([b"one", b"two", b"\xff\x00three", b"four", b"five"])
 
@@ -411,7 +412,7 @@ def test_put_tells_what_is_wrong(daemon: Daemon) -> None:
     )
     part = b"\n".join([b"y" * 1_000] * 5_000) + b"\n"
     said = complaint(daemon.run("put", "clicks", given=part + too_large))
-    assert "Nothing was taken. (the first " in said and "records were accepted)" in said
+    assert "Nothing was taken. (" in said and "records before were accepted)" in said
     daemon.end()
     said = complaint(daemon.run("put", "clicks", given=b"x"))
     assert said.startswith(f"firehose: no service runs on {daemon.data}; ") and "`firehose run`" in said
@@ -422,7 +423,7 @@ def test_put_signs_where_the_service_asks_for_it(daemon: Daemon) -> None:
     daemon.config.write_text(credentials + daemon.config.read_text())
     daemon.start()
     keys = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret"}
-    assert text(daemon.run("put", "clicks", given=b"signed", **keys)) == "clicks: 1 records accepted\n"
+    assert text(daemon.run("put", "clicks", given=b"signed", **keys)) == "clicks: 1 record accepted\n"
     assert "signature" in complaint(daemon.run("put", "clicks", given=b"x", **keys | {"AWS_SECRET_ACCESS_KEY": "no"}))
     assert complaint(daemon.run("put", "clicks", given=b"x", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""))
 
@@ -431,7 +432,7 @@ def test_commands_reach_the_service_past_a_proxy(daemon: Daemon) -> None:
     daemon.start()
     proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     assert json.loads(text(daemon.run("status", "--json", **proxy)))["streams"]
-    assert text(daemon.run("put", "clicks", given=b"x", **proxy)) == "clicks: 1 records accepted\n"
+    assert text(daemon.run("put", "clicks", given=b"x", **proxy)) == "clicks: 1 record accepted\n"
 
 
 # --- cat -------------------------------------------------------------------------------------------------------------
@@ -487,11 +488,16 @@ def test_cat_prints_what_was_put(tmp_path: Path, compression: str) -> None:
     copy = tmp_path / f"copy{packed.suffix if compression != 'none' else ''}"
     copy.write_bytes(packed.read_bytes())
     assert command("cat", copy).stdout == body, "a copy without its metadata is told by its name"
+    copy.write_bytes(secret.read_bytes())
+    said = complaint(command("cat", *key, copy))
+    assert said.startswith(f"firehose: {copy} has no metadata") and ".firehose-sink/metadata" in said
 
 
 def test_cat_of_damaged_and_missing_objects(tmp_path: Path) -> None:
     assert "No such file" in complaint(command("cat", tmp_path / "missing"))
     assert complaint(command("cat", tmp_path / "no" / "such" / "folder"))
+    said = complaint(command("cat", tmp_path))
+    assert said == f"firehose: {tmp_path} is a folder; give the objects in it, as in {tmp_path}/**/*"
     for url in ("http://x/y", "s3://bucket", "s3://bucket/", "s3://x/key", "ftp://a/b"):
         assert url in complaint(command("cat", url)), url
     packed = gzip.compress(b"x" * 100_000 + os.urandom(1_000))

@@ -28,7 +28,15 @@ def test_parses_sizes(text: str | int, expected: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0s", 0), ("300s", 300_000), ("1.5m", 90_000), ("24h", 86_400_000), ("7d", 604_800_000), ("250ms", 250)],
+    [
+        ("0s", 0),
+        ("300s", 300_000),
+        ("1.5m", 90_000),
+        ("24h", 86_400_000),
+        ("7d", 604_800_000),
+        ("1w", 604_800_000),
+        ("250ms", 250),
+    ],
 )
 def test_parses_durations(text: str, expected: int) -> None:
     assert parse_duration_ms(text) == expected
@@ -52,7 +60,7 @@ def test_names_the_units_of_sizes(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["60", "1.5", "60S", "60sec", "60M"])
 def test_names_the_units_of_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a unit of ms, s, m, h, d, like 300s"):
+    with pytest.raises(ValueError, match="expected a unit of ms, s, m, h, d, w, like 300s"):
         parse_duration_ms(text)
 
 

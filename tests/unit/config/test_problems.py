@@ -38,6 +38,11 @@ def stream(text: str) -> str:
             "streams.s.compression.levle",
             "unknown key; did you mean `level`?",
         ),
+        (stream("§retention: 7d"), "streams.s.retention", "unknown key; it stands under `source`; allowed: source"),
+        (stream("§size: 1MiB"), "streams.s.size", "unknown key; it stands under `buffer`; allowed"),
+        (stream("§prefix: a/"), "streams.s.prefix", "unknown key; it stands under `sink` or `failed`; allowed"),
+        (stream("§table: a.b"), "streams.s.table", "unknown key; it stands under `convert`; allowed"),
+        ("§port: 1", "port", "unknown key; it stands under `server`; allowed"),
         ("streams:\n  §s: {}", "streams.s.sink", "is missing; allowed: file, s3"),
         ("streams:\n  s:\n    §sink: {type: file}", "streams.s.sink.path", "is missing"),
         ("functions:\n  §f: {}", "functions.f.path", "is missing"),
@@ -64,7 +69,7 @@ def stream(text: str) -> str:
         (
             stream("buffer: {interval: §60}"),
             "streams.s.buffer.interval",
-            "expected a unit of ms, s, m, h, d, like 300s; did you mean `60s`? (got 60); allowed: 0ms to 15m",
+            "expected a unit of ms, s, m, h, d, w, like 300s; did you mean `60s`? (got 60); allowed: 0ms to 15m",
         ),
         (
             stream("buffer: {interval: §16m}"),
@@ -241,8 +246,8 @@ def test_says_that_a_file_cannot_be_read(
 @pytest.mark.parametrize(
     ("mode", "content", "said"),
     [
-        (0o600, b"k" * 31, "FILE holds no key of 32 bytes"),
-        (0o644, bytes(range(32)), "everybody on this machine may open FILE; close it with: chmod 600 FILE"),
+        (0o600, b"k" * 31, "the file holds no key of 32 bytes"),
+        (0o644, bytes(range(32)), "everybody on this machine may open the file; close it with: chmod 600 FILE"),
     ],
 )
 def test_says_what_is_wrong_with_a_key_file(
@@ -297,6 +302,39 @@ def test_warns_of_error_output_prefixes_and_of_sizes_without_a_unit(loaded: Load
     ]
 
 
+def test_warns_of_a_folder_above_that_is_missing(loaded: Load, write: Write) -> None:
+    write("", "there/x")
+    for sink, said in (("there/o", []), ("o", []), ("away/o", ["streams.s.sink.path"])):
+        found = loaded(f"streams: {{s: {{sink: {{type: file, path: {sink}}}}}}}").warnings()
+        assert [each.key for each in found] == said
+        assert all("away does not exist: nothing is delivered until" in each.message for each in found)
+    (found,) = loaded(stream("failed: {sink: {type: file, path: away/o}}")).warnings()
+    assert found.key == "streams.s.failed.sink.path"
+    assert not loaded("server: {data_dir: away/data}\nstreams: {s: {sink: {type: file, path: away/o}}}").warnings()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "failed", "is_told"),
+    [
+        ("clicks/", "clicks/failed/", True),
+        ("clicks/", "clicks/!{firehose:error-output-type}/", True),
+        ("lake/clicks-", "lake/failed/", True),
+        ("clicks/!{timestamp:yyyy}/", "clicks/failed/", True),
+        ("clicks/", "failed/clicks/", False),
+        ("clicks/", "clicks-failed/", False),
+        ("", "failed/", False),
+        ("clicks-", "clicks-failed/", False),
+    ],
+)
+def test_warns_of_failed_records_in_a_folder_of_good_ones(
+    loaded: Load, prefix: str, failed: str, is_told: bool
+) -> None:
+    places = f'sink: {{type: s3, bucket: abc, prefix: "{prefix}"}}, failed: {{prefix: "{failed}"'
+    found = loaded(f"streams: {{s: {{{places}}}}}}}").warnings()
+    assert [each.key for each in found] == ["streams.s.failed.prefix"] * is_told
+    assert not loaded(f"streams: {{s: {{{places}, sink: {{type: s3, bucket: other}}}}}}}}").warnings()
+
+
 def test_warnings_are_not_hidden_behind_errors(write: Write) -> None:
     prefix = 'prefix: "!{timestamp:YYYY}/"'
     found = examine(
@@ -310,7 +348,9 @@ def test_warnings_are_not_hidden_behind_errors(write: Write) -> None:
 
 
 async def looked_up(loaded: Loaded) -> list[Problem]:
-    return await loaded.looked_up(SystemClock(), RecordingTelemetry())
+    broken, doubted = await loaded.looked_up(SystemClock(), RecordingTelemetry())
+    assert not doubted
+    return broken
 
 
 async def test_asks_file_catalogs_for_the_tables(loaded: Load, write: Write) -> None:
@@ -323,6 +363,19 @@ async def test_asks_file_catalogs_for_the_tables(loaded: Load, write: Write) -> 
     (found,) = await looked_up(loaded(text))
     assert (found.line, found.column, found.key) == (line, column, "streams.s.convert.table")
     assert "there is web.hits" in found.message
+
+
+async def test_warns_of_a_column_that_stands_in_the_keys_too(loaded: Load, write: Write) -> None:
+    write("columns: {id: bigint, Year: int, month: int, day: int}\n", "tables/web/hits.yaml")
+    text, line, column = marked(
+        "catalogs: {one: {type: file, path: tables}}\n"
+        "streams: {s: {convert: {format: parquet, table: web.hits}, sink: {type: file, path: o, prefix: §"
+        '"id=/year=!{timestamp:yyyy}/month=9/x!{timestamp:dd}/day="}}}'
+    )
+    broken, doubted = await loaded(text).looked_up(SystemClock(), RecordingTelemetry())
+    assert not broken
+    assert [(each.line, each.column, each.key) for each in doubted] == [(line, column, "streams.s.sink.prefix")] * 2
+    assert [each.message.partition(" ")[0] for each in doubted] == ["Year", "month"]
 
 
 async def test_says_that_the_folder_of_a_catalog_is_missing(loaded: Load) -> None:
@@ -403,7 +456,7 @@ async def test_functions_are_loaded_with_what_they_are_given_and_away_from_us(lo
     )
     telemetry = RecordingTelemetry()
     found = loaded("functions: {f: {path: f.py, environment: {A: b}}}")
-    assert await found.looked_up(SystemClock(), telemetry) == []
+    assert await found.looked_up(SystemClock(), telemetry) == ([], [])
     assert len(telemetry.of(ChildStarted)) == 1
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from firehose.errors import ConflictError, InvalidError, NotFoundError, ThrottledError, UnavailableError
 from firehose.service import Service
+from firehose.service.events import EncryptionKeyChanged
 from firehose.state import Change, FinishReplay
 from tests.service_world import ServiceWorld, ask, put, runner_of, total
 
@@ -496,11 +497,20 @@ async def test_encrypted_failed_records_are_read_back_and_replayed(world: Servic
         assert b"errorCode" not in path.read_bytes() and b"secret" not in path.read_bytes()
         records = (await ask(service, "failed_ls"))["records"]
         assert (await ask(service, "failed_show", id=records[0]["id"]))["text"] == "bad secret"
+    former = key.read_bytes()
+    async with world.running(clicks=encrypted) as service:
+        await world.delivered(service)
+    assert not world.telemetry.of(EncryptionKeyChanged)
     key.write_bytes(secrets.token_bytes(32))
     async with world.running(clicks=encrypted) as service:
+        await world.until(lambda: world.telemetry.of(EncryptionKeyChanged), "the warning")
         answer = await ask(service, "replay")
         assert answer["replayed"] == 0 and answer["problems"][0]["code"] == "IntegrityError", "another key"
+    assert world.telemetry.of(EncryptionKeyChanged) == [EncryptionKeyChanged("clicks", path.as_uri())]
+    key.write_bytes(former)
     world.mark.touch()
+    async with world.running(clicks=encrypted) as service:
+        assert await replay_all(service) == 2, "the former key opens them"
 
 
 async def test_encryption_may_be_switched_on_and_off_between(world: ServiceWorld) -> None:

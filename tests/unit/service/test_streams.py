@@ -74,7 +74,7 @@ async def test_an_orphan_is_delivered_to_its_end_and_then_gone(world: ServiceWor
     async with world.running(**now) as service:
         (found,) = [each for each in (await ask(service, "status"))["streams"] if each["name"] == "clicks"]
         assert (found["state"], found["backlog_records"]) == ("orphaned", 2)
-        with pytest.raises(NotFoundError, match="no delivery stream 'clicks' takes records here"):
+        with pytest.raises(NotFoundError, match="'clicks' is orphaned: no file defines it"):
             await put(service, "clicks", b"three")
         repair()
         await world.until(lambda: "clicks" not in service.runners)

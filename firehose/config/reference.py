@@ -1,0 +1,114 @@
+"""The configuration as a page for people: every key with its default, what is allowed, and what it means.
+
+It is written from the models, as the JSON Schema is, so that it says what the installed version does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from firehose.config.models import Configuration
+from firehose.config.shape import Shape
+from firehose.units import format_bytes, format_duration_ms
+
+_HEAD = """\
+# Configuration reference
+
+Every key of the files that `firehose run` and `firehose validate` read, as the models in the code declare them. In what
+they have in common: sizes are numbers with a unit (`64MiB`, `5MB`), durations too (`300s`, `24h`); `${NAME}` and
+`${NAME:-default}` stand for environment variables; relative paths begin at the folder of the file; where a `type` needs
+no other key, its word may stand alone (`compression: gzip`). Written by `firehose schema --markdown`; do not edit.
+"""
+
+_KINDS = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
+
+_COLUMNS = "| key | default | what may stand there | meaning |\n|---|---|---|---|\n"
+
+
+def reference_text() -> str:
+    """Return the page, in Markdown."""
+    return _HEAD + "".join(_sections("", Shape(Configuration), {}))
+
+
+def _sections(path: str, shape: Shape, seen: dict[Any, str]) -> Iterator[str]:
+    """Yield a section for each group of keys beneath `path`, in the order of the models. `seen`: those that were."""
+    for key, info in shape.fields.items():
+        at, below = _entry(f"{path}.{key}".lstrip("."), Shape.of(info.annotation, tuple(info.metadata)))
+        for word, model in _models(below).items():
+            title = f"`{at}`" + (f" with `{below.selector}: {word}`" if word else "")
+            if model.annotation in seen:
+                continue
+            seen[model.annotation] = f"`{at}`"
+            yield f"\n## {title}\n\n{_told(model.annotation.__doc__)}\n"
+            fields = [(each, field) for each, field in model.fields.items() if each != below.selector or not word]
+            if fields:
+                yield f"\n{_COLUMNS}"
+            yield from (_row(each, field, seen) for each, field in fields)
+            yield from _sections(at, model, seen)
+
+
+def _entry(path: str, shape: Shape) -> tuple[str, Shape]:
+    """Return the path and shape of what stands in a list or under chosen names, or both as they are."""
+    if get_origin(shape.annotation) is dict:
+        return f"{path}.NAME", Shape.of(get_args(shape.annotation)[1])
+    if get_origin(shape.annotation) in (list, tuple):
+        return f"{path}[]", Shape.of(get_args(shape.annotation)[0])
+    return path, shape
+
+
+def _models(shape: Shape) -> Mapping[str, Shape]:
+    """Return the models that may stand here, by the word that chooses them; "" where none does."""
+    if shape.components:
+        return shape.components
+    return next(({"": each} for each in (shape, *shape.alternatives) if each.fields), {})
+
+
+def _row(key: str, info: FieldInfo, seen: Mapping[Any, str]) -> str:
+    shape = Shape.of(info.annotation, tuple(info.metadata))
+    cells = (f"`{key}`", _default(info, shape), _allowed(shape, seen), _told(info.description))
+    return f"| {' | '.join(each.replace('|', chr(92) + '|') for each in cells)} |\n"
+
+
+def _default(info: FieldInfo, shape: Shape) -> str:
+    if info.is_required():
+        return "**required**"
+    value = info.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, Mapping) and shape.components:
+        value = value[shape.selector]
+    if isinstance(value, int) and (shape.is_size or shape.is_duration):
+        value = (format_bytes if shape.is_size else format_duration_ms)(value)
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, Path):
+        value = str(value)
+    is_plain = isinstance(value, int | float) or (isinstance(value, str) and value)
+    return f"`{value}`" if is_plain else ""
+
+
+def _allowed(shape: Shape, seen: Mapping[Any, str]) -> str:
+    for model in _models(shape).values():
+        if model.annotation in seen:
+            return f"as {seen[model.annotation]}"
+    _, below = _entry("", shape)
+    of = "" if below is shape else "names with " if get_origin(shape.annotation) is dict else "a list of "
+    if below.components:
+        return f"{of}one of {', '.join(f'`{word}`' for word in below.components)}"
+    if below.fields:
+        return f"{of}keys, see below"
+    if below.alternatives:
+        return " or ".join(_allowed(each, seen) for each in below.alternatives)
+    words = below.allowed()
+    if get_origin(below.annotation) is not None and words:
+        return ", ".join(f"`{word}`" for word in words.split(", "))
+    if below.is_size or below.is_duration:
+        return f"{of}{words}"
+    kind = _KINDS.get(below.annotation, "a path" if "Path" in str(below.annotation) else "text")
+    return of + (f"{kind}: {words}" if words and below.annotation is not bool else kind)
+
+
+def _told(text: str | None) -> str:
+    return " ".join((text or "").split())
