@@ -165,7 +165,8 @@ _KINDS: dict[type[FirehoseError], str] = {
         SlowDown RequestLimitExceeded TooManyRequestsException Throttling ThrottlingException ThrottledException
         RequestThrottled LimitExceededException EC2ThrottledException""",
     UnavailableError: """
-        InternalError InternalFailure ServiceUnavailable ServiceException RequestTimeout OperationTimeoutException
+        InternalError InternalFailure InternalServiceException ServiceUnavailable ServiceException RequestTimeout
+        OperationTimeoutException ResourceNotReadyException
         KMSInternalException DependencyTimeoutException KeyUnavailableException OperationAborted""",
     AccessDeniedError: """
         AccessDenied AccessDeniedException UnauthorizedOperation InvalidAccessKeyId SignatureDoesNotMatch InvalidToken

@@ -109,13 +109,30 @@ else:
     DeserializerConfig = one_of("converters")
 
 
+class GlueConfig(Config):
+    """Which AWS Glue is asked, and as whom."""
+
+    region: str | None = None
+    """The region. Default: that of the environment or the server."""
+    catalog_id: str | None = Field(None, min_length=1, max_length=255)
+    """The id of the catalog: an account's. Default: the account of the credentials."""
+    role_arn: str | None = None
+    """The role to assume for Glue. Default: the credentials of this service."""
+    external_id: str | None = None
+    """The external id that the role asks for."""
+    endpoint_url: str | None = None
+    """The address of Glue, where it is not AWS's own; default: AWS_ENDPOINT_URL_GLUE."""
+
+
 class ConvertConfig(Config):
     """Base of the config classes of columnar formats: JSON records become columns of a table of a catalog."""
 
     format: str
     """The format of the objects."""
     catalog: str | None = None
-    """The catalog, by its name under `catalogs`; may be left out where there is only one."""
+    """The catalog, by its name under `catalogs`; may be left out where there is only one, or `glue` is given."""
+    glue: GlueConfig | None = None
+    """AWS Glue, asked for the table where no catalog (or not the one named) has it: so do streams made by the API."""
     table: str = Field(pattern=r"^[^.\s]+\.[^.\s]+$")
     """The table as `DATABASE.TABLE`."""
     version: str = "LATEST"

@@ -1,6 +1,7 @@
 """DataFormatConversionConfiguration: JSON to Parquet, checked in the order of the service, put into our words.
 
-Tables come from the catalogs of our configuration: RoleARN, CatalogId and Region are kept for Describe alone.
+Tables come from the catalogs of our configuration, and from AWS Glue where none of them has the table. RoleARN is kept
+for Describe alone: roles are assumed only where our configuration says so.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def convert(conversion: Members | None) -> Members | None:
         "format": "parquet",
         "table": f"{schema['DatabaseName']}.{schema['TableName']}",
         "version": schema.get("VersionId", "LATEST"),
+        "glue": {"region": schema.get("Region"), "catalog_id": schema.get("CatalogId")},
         "deserializer": {"type": "openx", **_openx(deserializer["OpenXJsonSerDe"])},
         **_parquet(serializer["ParquetSerDe"]),
     }

@@ -25,16 +25,11 @@ from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, StreamMark, YAMLError
 from ruamel.yaml.reader import ReaderError
 
+from firehose.catalogs import LATEST, NO_TABLE, NO_VERSION
 from firehose.components import ComponentConfig, Environment
 from firehose.errors import AccessDeniedError, InvalidError, NotFoundError, Problem, UnavailableError
-from firehose.hive_types import parse_columns, parse_type
+from firehose.hive_types import INVALID_SCHEMA, parse_columns, parse_type
 from firehose.protocols import Catalog, TableSchema
-
-LATEST = "LATEST"
-
-_NO_TABLE = "DataFormatConversion.EntityNotFound"
-_NO_VERSION = "DataFormatConversion.InvalidVersionId"
-_BAD_TABLE = "DataFormatConversion.InvalidSchema"
 
 #: What may be part of a path: no separator, no leading dot.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -102,7 +97,7 @@ class FileCatalog:
             there = ", ".join(map(str, sorted(versions)))
             raise NotFoundError(
                 f"{path}: table {database}.{table} has no version {version!r}; there is {there}, and {LATEST}",
-                code=_NO_VERSION,
+                code=NO_VERSION,
             )
         return TableSchema(database, table, str(number), versions[number])
 
@@ -112,12 +107,12 @@ class FileCatalog:
             return path
         if not self._folder.is_dir():
             message = f"the catalog's folder {self._folder} does not exist; make it, or correct its `path`"
-            raise NotFoundError(message, code=_NO_TABLE)
+            raise NotFoundError(message, code=NO_TABLE)
         tables = sorted(f"{each.parent.name}.{each.stem}" for each in self._folder.glob("*/*.yaml"))
         there = f"there is {', '.join(tables)}" if tables else "there are no tables"
         raise NotFoundError(
             f"no table {database}.{table} in {self._folder}: {there}; a table is a file DATABASE/TABLE.yaml",
-            code=_NO_TABLE,
+            code=NO_TABLE,
         )
 
     def _versions(self, path: Path) -> dict[int, Columns]:
@@ -216,7 +211,7 @@ def _invalid(
 ) -> InvalidError:
     line, column = (place.line + 1, place.column + 1) if place else (0, 0)
     text = str(Problem(message, key, str(path), line, column, value))
-    return InvalidError(text.encode(errors="backslashreplace").decode(), code=_BAD_TABLE)
+    return InvalidError(text.encode(errors="backslashreplace").decode(), code=INVALID_SCHEMA)
 
 
 @contextmanager

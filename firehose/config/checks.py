@@ -97,7 +97,7 @@ def _convert_findings(
     names = configuration.catalogs
     if convert.catalog is not None and convert.catalog not in names:
         yield _undefined("catalog", convert.catalog, (*path, "convert", "catalog"), names)
-    elif convert.catalog is None and len(names) != 1:
+    elif convert.catalog is None and convert.glue is None and len(names) != 1:
         why = "there are several catalogs, say which" if names else "the table needs a catalog, and none is defined"
         yield Finding((*path, "convert", "catalog"), why, allowed=", ".join(names) or None, also=("catalogs",))
     if stream.compression.type != "none":

@@ -6,14 +6,15 @@ A configuration of which some parts were left out, because they are wrong alread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from firehose.catalogs.file import FileCatalog, FileCatalogConfig
+from firehose.catalogs.first_of import FirstOf
 from firehose.clock import Clock
-from firehose.components import FunctionConfig
+from firehose.components import ConvertConfig, FunctionConfig
 from firehose.config.checks import Finding
 from firehose.config.models import Configuration, ServerConfig, StreamConfig
-from firehose.errors import FirehoseError
+from firehose.errors import FirehoseError, NotFoundError
 from firehose.keys import Prefix
 from firehose.processes import ChildDiedError
 from firehose.protocols import TableSchema
@@ -43,16 +44,27 @@ async def table_findings(configuration: Configuration) -> tuple[list[Finding], l
     for name, stream in configuration.streams.items():
         if not stream.convert:
             continue
-        catalog = stream.convert.catalog or (next(iter(defined)) if len(defined) == 1 else "")
+        asked = _catalogs_here(stream.convert, list(defined), catalogs)
+        if not asked:
+            continue
         database, table = stream.convert.table.split(".")
         try:
-            if catalog in catalogs:
-                schema = await catalogs[catalog].table_schema(database, table, stream.convert.version)
-                stream.convert.deserializer.build(schema)
-                doubted += _key_column_doubts(name, stream, schema)
+            schema = await FirstOf(asked).table_schema(database, table, stream.convert.version)
+            stream.convert.deserializer.build(schema)
+            doubted += _key_column_doubts(name, stream, schema)
         except FirehoseError as error:
-            found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs", catalog)))
+            if stream.convert.glue is None or not isinstance(error, NotFoundError):
+                found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs",)))
     return found, doubted
+
+
+def _catalogs_here(
+    convert: ConvertConfig, defined: Sequence[str], catalogs: Mapping[str, FileCatalog]
+) -> list[FileCatalog]:
+    """Return the catalogs among those asked for a table that can be asked without calling anybody."""
+    names = defined if convert.catalog is None else [convert.catalog]
+    is_settled = convert.glue is not None or len(names) == 1
+    return [catalogs[each] for each in names if each in catalogs] if is_settled else []
 
 
 def _key_column_doubts(name: str, stream: StreamConfig, schema: TableSchema) -> Iterator[Finding]:

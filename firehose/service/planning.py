@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from firehose.catalogs.first_of import FirstOf
+from firehose.catalogs.glue import GlueCatalog
 from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, StreamIdentity
 from firehose.compressors.none import NoneConfig
 from firehose.config.models import BufferConfig, StreamConfig
@@ -14,7 +16,7 @@ from firehose.delivery.buffer import Hints
 from firehose.delivery.conversion import Conversion, Processes
 from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
 from firehose.encoders.records import RecordsEncoder
-from firehose.errors import InvalidError
+from firehose.errors import FirehoseError, InvalidError, RetryableError
 from firehose.executors import Executor
 from firehose.keys import Prefix
 from firehose.protocols import Catalog, Encoder, Stage
@@ -118,14 +120,36 @@ def _encoder(config: StreamConfig) -> Encoder:
 def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | None:
     if convert is None:
         return None
-    catalog = shared.catalogs.get(_catalog_name(convert, shared.catalogs))
-    if catalog is None:
-        raise InvalidError(f"convert: no catalog {convert.catalog!r}; defined: {', '.join(shared.catalogs) or 'none'}")
-    return Conversion(convert, catalog, shared.environment.executor, shared.converters)
+    return Conversion(convert, catalog_of(convert, shared), shared.environment.executor, shared.converters)
 
 
-def _catalog_name(convert: ConvertConfig, catalogs: Mapping[str, Catalog]) -> str:
-    return convert.catalog or (next(iter(catalogs)) if len(catalogs) == 1 else "")
+def catalog_of(convert: ConvertConfig, shared: Shared) -> Catalog:
+    """Return where the table of a conversion is looked up. Errors: InvalidError where nothing says where."""
+    names = list(shared.catalogs) if convert.catalog is None else [convert.catalog]
+    found = [shared.catalogs[name] for name in names if name in shared.catalogs]
+    if convert.glue is not None:
+        found.append(GlueCatalog(convert.glue, shared.environment))
+    elif len(found) != 1:
+        known = ", ".join(shared.catalogs) or "none"
+        raise InvalidError(f"convert: `catalog` must name one of the catalogs; defined: {known}")
+    return FirstOf(found)
+
+
+async def require_table(config: StreamConfig, shared: Shared) -> None:
+    """Return where the table of a stream's conversion can be used, or cannot be looked up for a while.
+
+    Errors: InvalidError, saying what somebody must repair.
+    """
+    if config.convert is None:
+        return
+    database, _, table = config.convert.table.partition(".")
+    try:
+        schema = await catalog_of(config.convert, shared).table_schema(database, table, config.convert.version)
+        config.convert.deserializer.build(schema)
+    except RetryableError:
+        pass  # it is asked again for each object
+    except FirehoseError as error:
+        raise InvalidError(str(error), code=error.code) from error
 
 
 def _stage_facts(config: StreamConfig, identity: StreamIdentity) -> dict[Stage, dict[str, Any]]:
@@ -134,12 +158,13 @@ def _stage_facts(config: StreamConfig, identity: StreamIdentity) -> dict[Stage, 
         facts[Stage.TRANSFORM] = transform.error_facts(identity)
     if config.convert is not None:
         database, _, table = config.convert.table.partition(".")
+        glue = config.convert.glue
         facts[Stage.CONVERT] = {
             "dataCatalogTable": {
-                "catalogId": identity.account,
+                "catalogId": (glue and glue.catalog_id) or identity.account,
                 "databaseName": database,
                 "tableName": table,
-                "region": identity.region,
+                "region": (glue and glue.region) or identity.region,
                 "versionId": config.convert.version,
             }
         }

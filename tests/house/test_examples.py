@@ -20,6 +20,7 @@ EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
 #: What the examples that name variables without a default are loaded with.
 ENVIRONMENT: dict[str, dict[str, str]] = {
     "s3.yaml": {"BUCKET": "example-bucket"},
+    "glue.yaml": {"BUCKET": "example-bucket"},
     "encrypted.yaml": {"KEY_FILE": "{folder}/master.key"},
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -261,6 +262,28 @@ def test_s3(run: Run, moto: str) -> None:
     found = client.get_object(Bucket=bucket, Key=listed["Key"])
     assert gzip.decompress(found["Body"].read()) == AS_LINES
     assert (found["ServerSideEncryption"], found["StorageClass"]) == ("AES256", "STANDARD_IA")
+
+
+@pytest.mark.xdist_group("moto")
+def test_glue(run: Run, moto: str) -> None:
+    s3, glue = (boto3.client(service, endpoint_url=moto) for service in ("s3", "glue"))
+    name = f"example_{secrets.token_hex(4)}"
+    bucket = name.replace("_", "-")
+    s3.create_bucket(Bucket=bucket)
+    glue.create_database(DatabaseInput={"Name": name})
+    columns = [{"Name": "id", "Type": "bigint"}, {"Name": "page", "Type": "string"}]
+    table = {"Name": "events", "StorageDescriptor": {"Columns": columns}}
+    glue.create_table(DatabaseName=name, TableInput=table)
+    where = {"AWS_ENDPOINT_URL_S3": moto, "AWS_ENDPOINT_URL_GLUE": moto}
+    failing = {NOT_THE_TABLE: [b'{"id":"x"}'], NOT_JSON: [b"x"]}
+    run("glue.yaml", "from_glue", good=[b'{"id":1,"page":"/"}'], failing=failing, BUCKET=bucket, DATABASE=name, **where)
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    (key,) = [each for each in keys if each.startswith("events/day=20") and each.endswith(".parquet")]
+    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    assert pq.read_table(pa.BufferReader(body)).to_pylist() == [{"id": 1, "page": "/"}]
+    (key,) = [each for each in keys if each.startswith("failed/format-conversion-failed/")]
+    (entry, _) = map(json.loads, s3.get_object(Bucket=bucket, Key=key)["Body"].read().splitlines())
+    assert entry["dataCatalogTable"]["databaseName"] == name
 
 
 def test_encrypted(run: Run, tmp_path: Path) -> None:

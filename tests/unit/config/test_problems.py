@@ -405,6 +405,27 @@ streams:
     assert [each.key for each in await looked_up(found)] == ["functions.f.path", "streams.s.convert.table"]
 
 
+@pytest.mark.parametrize(
+    ("catalogs", "convert", "said"),
+    [
+        ("", "table: web.hits, glue: {}", []),
+        ("catalogs: {a: {type: glue}}\n", "table: web.hits", []),
+        ("catalogs: {a: {type: glue}, b: {type: file, path: tables}}\n", "table: web.hits, catalog: a", []),
+        ("catalogs: {a: {type: glue}, b: {type: file, path: tables}}\n", "table: web.no, glue: {region: x}", []),
+        ("catalogs: {b: {type: file, path: tables}}\n", "table: web.no, glue: {}", []),
+        ("catalogs: {b: {type: file, path: tables}}\n", "table: web.bad, glue: {}", ["streams.s.convert.table"]),
+        ("catalogs: {b: {type: file, path: tables}}\n", "table: web.no", ["streams.s.convert.table"]),
+    ],
+)
+async def test_tables_that_glue_may_have_are_not_missed(
+    loaded: Load, write: Write, catalogs: str, convert: str, said: list[str]
+) -> None:
+    write("columns: {id: bigint}\n", "tables/web/hits.yaml")
+    write("columns: {id: nothing}\n", "tables/web/bad.yaml")
+    found = loaded(catalogs + stream(f"convert: {{format: parquet, {convert}}}"))
+    assert [each.key for each in await looked_up(found)] == said
+
+
 @pytest.mark.parametrize("catalogs", ["", "catalogs: {a: {type: file, path: c}, b: {type: file, path: c}}\n"])
 async def test_no_table_is_looked_up_where_the_catalog_is_not_known(write: Write, catalogs: str) -> None:
     (write("", "c/x").parent).mkdir(exist_ok=True)
