@@ -14,6 +14,7 @@ setup: $(READY) ## make .venv with everything in it (the command is .venv/bin/fi
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firehose needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@echo 'Making $(VENV): a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

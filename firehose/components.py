@@ -162,7 +162,7 @@ class ObjectSinkConfig(ComponentConfig):
     """Base of the config classes of sinks that hold objects under keys."""
 
     prefix: str = Field("", max_length=1024)
-    """What keys begin with; `!{timestamp:...}` and `!{firehose:...}` expressions are evaluated."""
+    """What keys begin with; `!{timestamp:...}` and `!{firehose:...}` are evaluated; without any, the date follows."""
     file_extension: str = Field("", pattern=r"^$|^\.[0-9a-z!\-_.*'()]+$", max_length=128)
     """What keys end in, instead of the ending of the format and compression."""
     time_zone: str = "UTC"

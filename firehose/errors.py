@@ -51,7 +51,8 @@ class Problem:
     allowed: str | None = None
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
+        line = f":{self.line}:{self.column}" if self.line else ""
+        place = f"{self.file}{line}: " if self.file else ""
         subject = f"{self.key}: " if self.key else ""
         got = f" (got {self.value})" if self.value is not None else ""
         allowed = f"; allowed: {self.allowed}" if self.allowed else ""

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable
@@ -138,10 +139,19 @@ class PlainLines(logging.Formatter):
     """The same for people at a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        fields = {name: str(value).rstrip("\n") for name, value in _fields(record).items()}
+        inline = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if "\n" not in value)
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{moment} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        text = f"{moment} {record.levelname.lower():7} {record.getMessage()} {inline}".rstrip()
+        longer = [f"  {name}:\n{textwrap.indent(value, '    ')}" for name, value in fields.items() if "\n" in value]
+        if record.exc_info:
+            longer.append(self.formatException(record.exc_info))
+        return "\n".join((text, *longer))
+
+
+def _quoted(value: str) -> str:
+    """Return a value so that one sees where it ends."""
+    return value if re.fullmatch(r'[^\s"=]+', value) else json.dumps(value, ensure_ascii=False)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 
 BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
@@ -17,7 +17,7 @@ def parse_bytes(text: str | int) -> int:
 
     Errors: ValueError, saying what is allowed.
     """
-    return _parse(text, {unit.upper(): size for unit, size in BYTES.items()}, upper=True, example="64MiB", bare=1)
+    return _parse(text, BYTES, is_size=True, example="64MiB", bare=1)
 
 
 def parse_duration_ms(text: str | int) -> int:
@@ -27,20 +27,21 @@ def parse_duration_ms(text: str | int) -> int:
     """
     if isinstance(text, int):
         return text
-    return _parse(text, MILLISECONDS, upper=False, example="300s", bare=None)
+    return _parse(text, MILLISECONDS, is_size=False, example="300s", bare=None)
 
 
-def _parse(text: str | int, units: dict[str, int], *, upper: bool, example: str, bare: int | None) -> int:
+def _parse(text: str | int, units: dict[str, int], *, is_size: bool, example: str, bare: int | None) -> int:
     found = _NUMBER_AND_UNIT.fullmatch(str(text))
     if found is None:
         raise ValueError(f"expected a number and a unit, like {example}")
-    number, unit = Decimal(found[1]), found[2].upper() if upper else found[2]
-    factor = bare if not unit else units.get(unit)
+    number, unit = Decimal(found[1]), found[2]
+    known = {name.upper(): factor for name, factor in units.items()} if is_size else units
+    factor = bare if not unit else known.get(unit.upper() if is_size else unit)
     if factor is None:
         raise ValueError(f"expected a unit of {', '.join(units)}, like {example}")
     value = number * factor
     if value != int(value):
-        raise ValueError(f"{text} is not a whole number of {'bytes' if upper else 'milliseconds'}")
+        raise ValueError(f"{text} is not a whole number of {'bytes' if is_size else 'milliseconds'}")
     return int(value)
 
 

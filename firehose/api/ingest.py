@@ -69,8 +69,8 @@ class Ingest:
         except NotFoundError:
             names = [each.name for each in self._service.streams()]
             more = f" and {len(names) - _HINTS} more" if len(names) > _HINTS else ""
-            known = f"streams: {', '.join(names[:_HINTS])}{more}" if names else "there are no streams"
-            raise WireError("NotFound", f"no stream {name!r}; {known}", status=404) from None
+            known = f"there are: {', '.join(names[:_HINTS])}{more}" if names else "there are no streams"
+            raise WireError("NotFound", f"no delivery stream {name!r}; {known}", status=404) from None
 
 
 def _check_limits(data: pa.LargeBinaryArray) -> None:

@@ -18,7 +18,7 @@ from firehose.clock import SystemClock
 from firehose.components import BuildContext, Environment, StreamIdentity, config_classes
 from firehose.delivery.reading import is_encrypted, open_object
 from firehose.delivery.sealer import ENCODING_METADATA
-from firehose.errors import InvalidError
+from firehose.errors import FirehoseError, IntegrityError, InvalidError
 from firehose.executors import ThreadExecutor
 from firehose.filesystem import OsFileSystem
 from firehose.protocols import Cipher, ObjectInfo
@@ -66,15 +66,16 @@ async def _cat(urls: Sequence[str], key_file: Path | None, kms_key: str | None) 
 
 async def _print(url: str, cipher: Cipher | None, context: BuildContext) -> None:
     sink, key = _sink_of(url, context)
+    info: ObjectInfo | None = None
     try:
-        info: ObjectInfo = await sink.stat(key)
+        info = await sink.stat(key)
         if cipher is None and is_encrypted(info.metadata):
             raise InvalidError(f"{url} is encrypted; give --key-file or --kms-key")
         if cipher is not None and isinstance(sink, FileSink) and not info.metadata:
             raise InvalidError(
                 f"{url} has no metadata, and its data key would be there: a file sink keeps it in {HIDDEN}/metadata in "
-                "its folder. Name the object where it was delivered, or copy the whole folder; without a key it is "
-                "printed as it is"
+                "its folder. Name the object where it was delivered, or copy the whole folder; an object that is not "
+                "encrypted needs no key"
             )
         compression = config_classes("compressors")[_compression_of(url, info)]
         async with open_object(
@@ -87,6 +88,11 @@ async def _print(url: str, cipher: Cipher | None, context: BuildContext) -> None
         ) as chunks:
             async for chunk in chunks:
                 sys.stdout.buffer.write(chunk)
+    except FirehoseError as error:
+        is_bare = isinstance(error, IntegrityError) and info is not None and not info.metadata
+        hint = "; or it is encrypted, and was copied without its metadata" if is_bare else ""
+        named = str(error) if url in str(error) else f"{url}: {error}"
+        raise type(error)(f"{named}{hint}", code=error.code) from error
     finally:
         await sink.close()
 
@@ -112,6 +118,8 @@ def _sink_of(url: str, context: BuildContext) -> tuple[Any, str]:
     if not separator:
         return _file(Path(url), context)
     if scheme == "file":
+        if urlsplit(url).netloc not in ("", "localhost"):
+            raise InvalidError(f"{url}: files have three slashes, like file:///srv/lake/OBJECT; or give the path alone")
         return _file(Path(unquote(urlsplit(url).path)), context)
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not key:
@@ -125,6 +133,7 @@ def _sink_of(url: str, context: BuildContext) -> tuple[Any, str]:
 def _file(path: Path, context: BuildContext) -> tuple[Any, str]:
     path = path.resolve()
     if path.is_dir():
-        raise InvalidError(f"{path} is a folder; give the objects in it, as in {path}/**/*")
+        found = f"$(find {path} -type f -not -path '*/{HIDDEN}/*')"
+        raise InvalidError(f"{path} is a folder; give the objects in it, for example: {found}")
     root = next((each for each in path.parents if (each / HIDDEN).is_dir()), path.parent)
     return FileSinkConfig(path=root).build(context), str(path.relative_to(root))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -44,11 +44,12 @@ def main() -> None:
     """Delivery streams on your own machines, with the API of Amazon Data Firehose."""
 
 
-CONFIG = click.argument("config", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def _config(*, required: bool) -> Callable[[Any], Any]:
+    return click.argument("config", nargs=-1, required=required, type=click.Path(path_type=Path, exists=True))
 
 
 @main.command()
-@CONFIG
+@_config(required=False)
 @click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.  [default: 4573]"
@@ -61,14 +62,17 @@ CONFIG = click.argument("config", nargs=-1, type=click.Path(path_type=Path, exis
 )
 @click.option("--log-style", type=click.Choice(["json", "plain"]), help="How log lines look.")
 def run(config: tuple[Path, ...], **overrides: Any) -> None:
-    """Run the service with the streams of CONFIG: YAML files, or folders of them."""
+    """Run the service with the streams of CONFIG: YAML files, or folders of them.
+
+    Without CONFIG there are the streams that were made by the API, and those that will be.
+    """
     from firehose.cli.run import run as run_service
 
     run_service(config, given(**overrides))
 
 
 @main.command()
-@CONFIG
+@_config(required=True)
 @json_option
 def validate(config: tuple[Path, ...], as_json: bool) -> None:
     """Say everything that is wrong in CONFIG, each with its place.
@@ -313,8 +317,9 @@ def failed_stats(data_dir: Path, as_json: bool, **parameters: Any) -> None:
         output.show_json(answer)
         _end_with_problems(answer)
         return
-    heads = ("stream", "stage", "code", "records", "replayed", "open")
-    output.show_table(heads, [tuple(each[head] for head in heads) for each in answer["reasons"]])
+    names = ("stream", "stage", "code", "records", "replayed", "open")
+    heads = (*names[:3], "failures", *names[4:])  # a record that fails again after a replay is another failure
+    output.show_table(heads, [tuple(each[name] for name in names) for each in answer["reasons"]])
     _end_with_problems(answer)
 
 

@@ -18,8 +18,11 @@ from firehose.errors import FirehoseError, InvalidError, UnavailableError
 #: Bytes of one request: few enough that a refusal concerns few records, many enough for 100 MB a second.
 REQUEST_BYTES = 4 * 2**20
 
-#: The longest line that is read at all; the service says what a record may have.
-LINE_BYTES = 8 * 2**20
+#: The longest record that the service takes.
+RECORD_BYTES = 1_024_000
+
+#: The longest line that is read: a record, and its end.
+LINE_BYTES = RECORD_BYTES + 2
 
 #: How long a full or stopping service is asked again for the same records.
 PATIENCE_S = 60.0
@@ -29,39 +32,49 @@ def put(data_dir: Path, stream: str, file: BinaryIO, *, told: Callable[[int], ob
     """Send the lines of `file` and return how many were accepted. Errors: FirehoseError, with how many were."""
     directory = DataDirectory(data_dir)
     directory.require()
-    accepted = 0
-    for body in _bodies(file):
-        try:
+    accepted = at = 0
+    try:
+        for first, body in _bodies(file):
+            at = first
             accepted += _send(directory, stream, body)
-        except FirehoseError as error:
-            if not accepted:
-                raise
-            raise RemoteError(
-                f"{error} ({counted(accepted, 'record')} before were accepted)", code=error.code
-            ) from error
-        told(accepted)
+            told(accepted)
+    except FirehoseError as error:
+        if not accepted:
+            raise
+        at = error.line if isinstance(error, LineTooLongError) else at
+        before = f"the {counted(accepted, 'record')} before line {at} were accepted, send the rest from there on"
+        raise RemoteError(f"{error}; {before}", code=error.code) from error
     if not accepted:
         call(data_dir, "status", {"stream": stream})  # a wrong name is told, also where there is nothing to send
     return accepted
 
 
-def _bodies(file: BinaryIO) -> Iterator[bytes]:
-    """Yield whole lines, together about REQUEST_BYTES. Errors: InvalidError."""
+class LineTooLongError(InvalidError):
+    """A line cannot be a record."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"line {line} has more than {RECORD_BYTES} bytes, the most of a record")
+        self.line = line
+
+
+def _bodies(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield whole lines, together about REQUEST_BYTES, with the number of the first. Errors: LineTooLongError."""
     waiting: list[bytes] = []
     size = number = 0
+    first = 1
     while line := file.readline(LINE_BYTES):
         number += 1
-        if len(line) == LINE_BYTES:
-            raise InvalidError(f"line {number} is longer than {LINE_BYTES} bytes; nothing of it and after it was sent")
-        if not line.strip():
-            continue
-        waiting.append(line)
-        size += len(line)
-        if size >= REQUEST_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
+        is_too_long = len(line.rstrip(b"\r\n")) > RECORD_BYTES
+        if not is_too_long and line.strip():
+            waiting.append(line)
+            size += len(line)
+        if size >= REQUEST_BYTES or (is_too_long and waiting):
+            yield first, b"".join(waiting)
+            waiting, size, first = [], 0, number + 1
+        if is_too_long:
+            raise LineTooLongError(number)
     if waiting:
-        yield b"".join(waiting)
+        yield first, b"".join(waiting)
 
 
 def _send(directory: DataDirectory, stream: str, body: bytes) -> int:

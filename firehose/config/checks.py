@@ -20,6 +20,9 @@ from firehose.keys import Prefix, zone
 #: Nobody means objects of fewer bytes: a unit was forgotten.
 SMALL_BUFFER_BYTES = 1024
 
+#: Nobody means to lose what a destination refuses for less: the longest buffer interval alone is 15 minutes.
+SHORT_RETENTION_MS = 15 * 60_000
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -53,6 +56,10 @@ def doubts(configuration: Configuration) -> Iterator[Finding]:
             if sink:
                 yield from _folder_doubts(sink, (*path, *where, "path"), configuration.server.data_dir)
         yield from _prefix_doubts(stream.failed.prefix, (*path, "failed", "prefix"), error_output=True)
+        retention_ms = getattr(stream.source, "retention_ms", None)
+        if retention_ms is not None and retention_ms < SHORT_RETENTION_MS:
+            message = "a destination that is away for longer costs records: they expire; was a unit meant, like 7d?"
+            yield Finding((*path, "source", "retention"), message)
         for buffer, where in ((stream.buffer, ("buffer",)), (stream.failed.buffer, ("failed", "buffer"))):
             if buffer and buffer.max_bytes is not None and buffer.max_bytes < SMALL_BUFFER_BYTES:
                 message = f"an object for every {buffer.max_bytes} bytes; was a unit meant, like 64MiB?"
@@ -136,7 +143,7 @@ def _folder_doubts(sink: ObjectSinkConfig, path: KeyPath, data_dir: Path) -> Ite
     above = folder.parent if isinstance(folder := getattr(sink, "path", None), Path) else None
     # the data directory is made at the start, with what is above it
     if above is not None and not data_dir.is_relative_to(above) and not above.is_dir():
-        yield Finding(path, f"{above} does not exist: nothing is delivered until somebody makes it")
+        yield Finding(path, f"{above} does not exist, so nothing is delivered; make it: mkdir -p {above}")
 
 
 def _nesting_doubts(stream: StreamConfig, sink: ObjectSinkConfig, path: KeyPath) -> Iterator[Finding]:
@@ -149,7 +156,8 @@ def _nesting_doubts(stream: StreamConfig, sink: ObjectSinkConfig, path: KeyPath)
     # without a folder there is none to read: the date path and the rest lie side by side in the root
     is_beneath = folder and failed.startswith(f"{folder}/") and _place_of(stream.failed.sink or sink) == _place_of(sink)
     if is_beneath and stream.failed.prefix != sink.prefix:
-        yield Finding(path, f"failed records would lie in {folder}/ among the good ones, for readers of that folder")
+        message = f"failed records would lie in {folder}/, where readers of the good ones meet them; put them beside it"
+        yield Finding(path, message)
 
 
 def _mixing_findings(stream: StreamConfig, path: KeyPath) -> Iterator[Finding]:

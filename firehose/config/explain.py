@@ -180,7 +180,8 @@ def _hint(spot: Spot) -> str:
         return ""
     text = spot.node.text.strip()
     if spot.shape.is_duration and text.isdigit():
-        return f"; did you mean `{text}s`?"
+        units = ("s",) if spot.shape.is_short else ("h", "d")
+        return f"; did you mean {' or '.join(f'`{text}{unit}`' for unit in units)}?"
     if spot.path[-1] == "bucket" and (bucket := _BUCKET.fullmatch(text)):
         return f"; a bucket's name stands alone, did you mean `{bucket[1]}`?"
     return ""

@@ -74,7 +74,8 @@ def _key_column_doubts(name: str, stream: StreamConfig, schema: TableSchema) -> 
     except ValueError:
         return  # an error of its own
     for column in [column for column, _ in schema.columns if column.lower() in in_keys]:
-        message = f"{column} is a column of {schema.database}.{schema.table}, too: readers take it from keys or files"
+        both = f"{schema.database}.{schema.table} and in the keys"
+        message = f"{column} is a column in {both}, of which readers take one; call it otherwise here"
         yield Finding(("streams", name, "sink", "prefix"), message)
 
 

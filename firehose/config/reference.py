@@ -18,10 +18,27 @@ from firehose.units import format_bytes, format_duration_ms
 _HEAD = """\
 # Configuration reference
 
-Every key of the files that `firehose run` and `firehose validate` read, as the models in the code declare them. In what
-they have in common: sizes are numbers with a unit (`64MiB`, `5MB`), durations too (`300s`, `24h`); `${NAME}` and
-`${NAME:-default}` stand for environment variables; relative paths begin at the folder of the file; where a `type` needs
-no other key, its word may stand alone (`compression: gzip`). Written by `firehose schema --markdown`; do not edit.
+Every key of the files that `firehose run` and `firehose validate` read, as the models in the code declare them. Written
+by `firehose schema --markdown`; do not edit.
+
+```yaml
+server: {port: 4573, log_style: plain}
+streams:
+  clicks:
+    source: {type: direct_put, retention: 7d}
+    buffer: {size: 64MiB, interval: 60s}
+    compression: gzip
+    sink: {type: file, path: out, prefix: "clicks/day=!{timestamp:yyyy-MM-dd}/"}
+```
+
+- Sizes: B, KB, MB, GB, TB and KiB, MiB, GiB, TiB. Durations: ms, s, m, h, d, w.
+- `${NAME}` and `${NAME:-default}` stand for environment variables. Relative paths begin at the folder of the file.
+- A component is chosen by its `type` (`format` under `convert`). Where it needs no other key, the word may stand alone:
+  `compression: gzip`.
+- Prefixes hold `!{timestamp:PATTERN}` (yyyy, MM, dd, HH, mm, ss and the other letters of Java's DateTimeFormatter; the
+  time is the arrival of the oldest record, in `time_zone`), `!{firehose:random-string}`, and those of failed records
+  `!{firehose:error-output-type}`, which says why they failed. A prefix without any expression gets the date behind it,
+  `yyyy/MM/dd/HH/`; one that ends in no slash is the beginning of the names.
 """
 
 _KINDS = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
@@ -31,7 +48,11 @@ _COLUMNS = "| key | default | what may stand there | meaning |\n|---|---|---|---
 
 def reference_text() -> str:
     """Return the page, in Markdown."""
-    return _HEAD + "".join(_sections("", Shape(Configuration), {}))
+    sections = list(_sections("", Shape(Configuration), {}))
+    titles = [each.removeprefix("\n## ").partition("\n")[0] for each in sections if each.startswith("\n## ")]
+    return f"{_HEAD}\nThe groups of keys: {', '.join(dict.fromkeys(each.partition(' ')[0] for each in titles))}.\n" + (
+        "".join(sections)
+    )
 
 
 def _sections(path: str, shape: Shape, seen: dict[Any, str]) -> Iterator[str]:
@@ -44,9 +65,10 @@ def _sections(path: str, shape: Shape, seen: dict[Any, str]) -> Iterator[str]:
                 continue
             seen[model.annotation] = f"`{at}`"
             yield f"\n## {title}\n\n{_told(model.annotation.__doc__)}\n"
-            fields = [(each, field) for each, field in model.fields.items() if each != below.selector or not word]
-            if fields:
-                yield f"\n{_COLUMNS}"
+            yield f"\n{_COLUMNS}"
+            if word:
+                yield f"| `{below.selector}` | **required** | `{word}` | Chooses these keys. |\n"
+            fields = ((each, field) for each, field in model.fields.items() if each != below.selector or not word)
             yield from (_row(each, field, seen) for each, field in fields)
             yield from _sections(at, model, seen)
 

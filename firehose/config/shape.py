@@ -25,6 +25,7 @@ _FORMS = {
     r"^\d{12}$": "12 digits",
     r"^arn:[^:]+:iam::\d{12}:role/.+$": "a role's ARN like arn:aws:iam::123456789012:role/NAME",
     ARN_PATTERN: "a function's ARN like arn:aws:lambda:eu-west-1:123456789012:function:NAME",
+    r"^[a-zA-Z0-9_.-]{1,64}$": "1 to 64 letters, digits, `_`, `.` and `-`",
     r"^[A-Z_]+$": "capital letters and `_`",
     r"^\S+$": "no blanks",
     r"^$|^\.[0-9a-z!\-_.*'()]+$": "an ending like .json.gz, in lower case",
@@ -108,6 +109,11 @@ class Shape:
         # also where a word may stand instead of one: what editors are told says so
         said = (each.json_schema or {} for each in self.metadata if isinstance(each, WithJsonSchema))
         return any(str(each.get("description", "")).startswith("a duration") for each in said)
+
+    @property
+    def is_short(self) -> bool:
+        """True of a duration that is a matter of minutes: it has an upper limit, or no lower one."""
+        return self._first(Le) is not None or self._first(Ge) is None
 
     def below(self, element: str | int) -> Shape | None:
         """Return the shape one key or index further down, None where nothing is known of it."""

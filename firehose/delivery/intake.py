@@ -46,7 +46,7 @@ class Intake:
         self._ledger = parts.ledger
         self._recovered = recovered
         self._budget = parts.budget
-        self._clock = parts.clock
+        self._retention = parts.retention
         self._telemetry = parts.telemetry
         self._steps = parts.steps
         self._window: deque[_InTransform] = deque()
@@ -148,9 +148,10 @@ class Intake:
 
     def _expire(self, batch: Batch) -> Batch:
         """Give up the rows that outlived the stream's retention, loudly."""
-        if self._plan.retention_ms is None or self._is_replay or not len(batch):
+        limit_ms = self._retention.limit_ms()
+        if limit_ms is None or self._is_replay or not len(batch):
             return batch
-        is_expired = batch.arrival_ms < self._clock.now_ms() - self._plan.retention_ms
+        is_expired = batch.arrival_ms < limit_ms
         if not bool(is_expired.any()):
             return batch
         expired = batch.where(is_expired)

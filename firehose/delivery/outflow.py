@@ -168,12 +168,11 @@ class Outflow:
 
     def _is_expired(self, intent: Intent) -> bool:
         """True where retention gives the object up. Failed records are never given up: their outbox has a quota."""
-        retention_ms = self._parts.plan.retention_ms
-        if retention_ms is None or intent.outlet == FAILED:
+        limit_ms = self._parts.retention.limit_ms()
+        if limit_ms is None or intent.outlet == FAILED:
             return False
         # from when the object was made: replayed rows keep their arrival, and are given as long as fresh ones
-        since_ms = max(intent.created_ms, max(intent.hours) + HOUR_MS)
-        return since_ms < self._parts.clock.now_ms() - retention_ms
+        return max(intent.created_ms, max(intent.hours) + HOUR_MS) < limit_ms
 
     async def _spill_largest(self) -> None:
         parts = self._parts

@@ -13,6 +13,7 @@ from firehose.delivery.buffer import Buffer
 from firehose.delivery.ledger import Ledger
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import DESTINATION, FAILED, StreamPlan
+from firehose.delivery.retention import Retention
 from firehose.delivery.sealer import Sealer
 from firehose.delivery.spill import Spill
 from firehose.delivery.steps import Steps
@@ -38,6 +39,7 @@ class Parts:
     sealer: Sealer
     ledger: Ledger
     buffer: Buffer
+    retention: Retention
 
     @classmethod
     def build(
@@ -61,4 +63,5 @@ class Parts:
             sealer=Sealer(plan, outbox, spill, budget, environment),
             ledger=Ledger(plan.identity.uid, (DESTINATION,), state),
             buffer=Buffer({DESTINATION: plan.destination.hints, FAILED: plan.failed.hints}),
+            retention=Retention(plan.retention_ms, clock),
         )

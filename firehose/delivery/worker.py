@@ -107,6 +107,8 @@ class StreamWorker:
 
     def pause(self, is_paused: bool) -> None:
         """Stop or go on: what is being sent may end; nothing is read, sealed or sent besides."""
+        if self._is_paused and not is_paused:
+            self._parts.retention.begin()
         self._is_paused = is_paused
         for outflow in self._outflows.values():
             outflow.pause(is_paused)

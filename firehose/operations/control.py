@@ -44,8 +44,9 @@ async def flush(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     if runner.record.is_paused:
         raise ConflictError(f"stream {name!r} is paused; `firehose resume {name}` first")
     if worker is None:
-        why = f": {runner.last_error}" if runner.last_error else "; `firehose run` delivers its backlog"
-        raise UnavailableError(f"stream {name!r} has no worker running, nothing was flushed{why}")
+        if runner.last_error is None:
+            raise UnavailableError(f"no service runs, so nothing of {name!r} was flushed; start `firehose run`")
+        raise UnavailableError(f"stream {name!r} cannot work, nothing was flushed: {runner.last_error}")
     heads = parameters.get("heads")
     if heads is None:
         heads = await worker.heads()

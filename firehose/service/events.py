@@ -93,6 +93,7 @@ class EncryptionKeyChanged(Event):
     level: ClassVar[int] = logging.WARNING
     stream: str
     last_object: str
+    advice: str = "keep the former key: that object, older ones and failed records that wait for a replay need it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,7 +310,7 @@ def _why_not(name: str, runner: StreamRunner | None) -> str:
         return f"no delivery stream {name!r}"
     if runner.record.is_deleted:
         return f"delivery stream {name!r} is being deleted, and takes no more records"
-    return f"delivery stream {name!r} is orphaned: no file defines it any more, so it takes no more records"
+    return f"delivery stream {name!r} is orphaned: no file defines it, so it takes no records; define it, and restart"
 
 
 def _require_sound(config: StreamConfig, configuration: Configuration) -> None:
@@ -328,7 +328,8 @@ def _view(runner: StreamRunner) -> StreamView:
     return StreamView(
         name=record.name,
         uid=record.uid,
-        status="DELETING" if record.is_deleted else "ACTIVE",
+        # an orphan takes no more records and goes once what it holds is delivered: that is the nearest word
+        status="DELETING" if record.is_deleted or record.is_orphaned else "ACTIVE",
         version=record.version,
         created_ms=record.created_ms,
         updated_ms=record.updated_ms,

@@ -74,7 +74,7 @@ class S3SinkConfig(ObjectSinkConfig):
     acl: Literal["bucket-owner-full-control"] | None = None
     """Hand objects to the bucket's owner, for buckets of other accounts that still use ACLs."""
     storage_class: str | None = Field(None, pattern=r"^[A-Z_]+$")
-    """The storage class, like `INTELLIGENT_TIERING`; default: the store's."""
+    """The storage class, like `STANDARD_IA`, `INTELLIGENT_TIERING`, `GLACIER_IR`; default: the store's."""
     conditional: Literal["auto", "always", "never"] = "auto"
     """Create objects with `If-None-Match`. `auto`: stores other than AWS are probed with a small object that is deleted
     again; `always`: the store is known to honour it; `never`: for stores that refuse it."""

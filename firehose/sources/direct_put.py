@@ -35,7 +35,8 @@ class DirectPutConfig(ComponentConfig):
     type: Literal["direct_put"] = "direct_put"
     """Always `direct_put`."""
     retention_ms: Retention = Field(24 * HOUR_MS, alias="retention", ge=1)
-    """How long records that cannot be delivered are kept before they expire, or `forever`."""
+    """How long records that cannot be delivered are kept before they expire, like `7d`, or `forever`. It begins with
+    their arrival, or the last start or resume: time in which nothing could be delivered does not count."""
     quota_bytes: ByteSize | None = Field(None, alias="quota", ge=1)
     """How many bytes of this stream's records may wait; beyond it its producers are throttled. Default: the log's."""
 

@@ -263,7 +263,9 @@ class LambdaTransform:
         return Outcome(ok.with_data(arrow.binary_column(answer.data)), tuple(failed), dropped)
 
     def _all_failed(self, batch: Batch, error: InvocationError, attempts: int) -> Outcome:
-        failed = self._failures(batch, error.code, str(error), attempts, details=error.reason[:DETAIL_CHARACTERS])
+        shared = f" (of an invocation with {len(batch)} records, which all failed)" if len(batch) > 1 else ""
+        details = error.reason[: DETAIL_CHARACTERS - len(shared)] + shared
+        failed = self._failures(batch, error.code, str(error), attempts, details=details)
         return Outcome(batch.slice(0, 0), (failed,))
 
     def _too_large(self, batch: Batch) -> Outcome:

@@ -118,7 +118,9 @@ def load_handler(path: Path, name: str) -> Callable[[Any, LambdaContext], Any]:
     if not callable(handler):
         values = vars(module).items()
         own = [each for each, value in values if callable(value) and getattr(value, "__module__", "") == path.stem]
-        raise AttributeError(f"no function {name!r} in {path}; `handler` may name {', '.join(own) or 'another one'}")
+        raise AttributeError(
+            f"no function {name!r} in {path}; `handler` names one; there is {', '.join(own) or 'none'}"
+        )
     found: Callable[[Any, LambdaContext], Any] = handler
     return found
 

@@ -125,7 +125,7 @@ async def test_too_many_records_or_bytes_are_refused(face: Any, monkeypatch: pyt
 async def test_an_unknown_stream_is_answered_with_the_known_ones(face: Any) -> None:
     face.service.add("orders")
     status, answer, _ = await send(face, b"x", stream="click")
-    assert (status, answer["message"]) == (404, "no stream 'click'; streams: clicks, orders")
+    assert (status, answer["message"]) == (404, "no delivery stream 'click'; there are: clicks, orders")
 
 
 async def test_throttling_says_when_to_come_back(face: Any) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
+from firehose import arrow
 from firehose.api import bodies, ingest, puts
+from firehose.components import BuildContext, FunctionConfig
 from firehose.config.loader import load
 from firehose.converters.times import days_of_text, micros_of_text
+from firehose.records import Batch
+from firehose.transforms.aws_lambda import LambdaConfig
 from firehose.units import format_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +48,20 @@ def test_the_yaml_of_the_readme_is_valid(tmp_path: Path) -> None:
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
         load([file], environment={"KEY_FILE": str(key)})
+
+
+async def test_the_function_of_the_document_does_what_it_says(build_context: BuildContext, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "functions.md").read_text()
+    (tmp_path / "totals.py").write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0])
+    functions = {"totals": FunctionConfig(path=tmp_path / "totals.py")}
+    transform = LambdaConfig(function="totals").build(dataclasses.replace(build_context, functions=functions))
+    sent = [b'{"price":1.5,"quantity":3}', b"x", b'{"price":1}', b'{"price":1,"quantity":1,"test":true}']
+    try:
+        outcome = await transform.apply(Batch.of("s", arrow.binary_column(sent), first_sequence=0, arrival_ms=0))
+    finally:
+        await transform.close()
+    assert outcome.ok.data.to_pylist() == [b'{"price": 1.5, "quantity": 3, "total": 4.5}']
+    assert (sum(len(each) for each in outcome.failed), len(outcome.dropped)) == (2, 1)
 
 
 def test_the_limits_of_plain_http_are_those_of_the_service() -> None:

@@ -286,7 +286,7 @@ HOSTILE = {
     "crashes": ("import ctypes\ndef handler(event, context):\n    ctypes.string_at(0)\n", 0),
     "is_no_python": ("def handler(event, context) return 1\n", 0),
     "forks": (
-        "import os, time\ndef handler(event, context):\n    if os.fork() == 0:\n        time.sleep(3600)\n"
+        "import os, time\ndef handler(event, context):\n    if os.fork() == 0:\n        time.sleep(60)\n"
         "    return {'records': [dict(each, result='Ok') for each in event['records']]}\n",
         20,
     ),

@@ -18,6 +18,7 @@ from firehose.telemetry import (
     Event,
     JsonLines,
     Metrics,
+    PlainLines,
     Sparing,
     Telemetry,
     UnexpectedError,
@@ -99,3 +100,20 @@ async def test_what_reaches_the_loop_is_one_line_with_its_traceback_in_a_field(
     ]
     assert "in fail" in found[1]["error"]
     assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+@pytest.mark.parametrize(
+    ("who", "line"),
+    [
+        ("Ann", "knocked who=Ann"),
+        ("Ann of the hill", 'knocked who="Ann of the hill"'),
+        ("", 'knocked who=""'),
+        ("a=b", 'knocked who="a=b"'),
+        ("Ann\n", "knocked who=Ann"),
+        ("Ann\nand Bob\n", "knocked\n  who:\n    Ann\n    and Bob"),
+    ],
+)
+def test_plain_lines_show_where_a_value_ends(who: str, line: str) -> None:
+    record = logging.LogRecord("firehose", logging.WARNING, "x.py", 1, "knocked", None, None)
+    record.event = Knocked(who)
+    assert PlainLines().format(record).partition(" warning ")[2] == line

@@ -159,7 +159,7 @@ def test_an_anchor_that_is_used_twice_is_no_problem(file: Path, recwarn: pytest.
 
 def test_says_that_a_file_cannot_be_read(tmp_path: Path) -> None:
     _, problems = read_document(tmp_path / "missing.yaml", {})
-    assert str(problems[0]) == f"{tmp_path / 'missing.yaml'}:0:0: cannot be read: No such file or directory"
+    assert str(problems[0]) == f"{tmp_path / 'missing.yaml'}: cannot be read: No such file or directory"
 
 
 def test_reports_a_missing_variable_once_for_a_value_repeated_by_aliases(file: Path) -> None:

@@ -58,6 +58,12 @@ def stream(text: str) -> str:
         ("server: {memory: §1MiB}", "server.memory", "is too small (got 1MiB); allowed: at least 16MiB"),
         ("server: {memory: §64MO}", "server.memory", "expected a unit of B, KB, MB"),
         ("server: {memory: §lots}", "server.memory", "expected a number and a unit, like 64MiB (got lots)"),
+        ("server: {manifest_retention: §7}", "server.manifest_retention", "did you mean `7h` or `7d`? (got 7)"),
+        (
+            stream("source: {type: direct_put, retention: §7}"),
+            "streams.s.source.retention",
+            "did you mean `7h` or `7d`?",
+        ),
         ("server: {log_level: §loud}", "server.log_level", "(got loud); allowed: debug, info, warning, error"),
         ("server: {account: §12}", "server.account", "(got 12); allowed: 12 digits"),
         ("server: {region: §[x]}", "server.region", "expected text (got a list)"),
@@ -302,12 +308,18 @@ def test_warns_of_error_output_prefixes_and_of_sizes_without_a_unit(loaded: Load
     ]
 
 
+def test_warns_of_a_retention_that_loses_what_an_outage_delays(loaded: Load) -> None:
+    for retention, said in (("7s", 1), ("14m", 1), ("15m", 0), ("7d", 0), ("forever", 0)):
+        found = loaded(stream(f"source: {{type: direct_put, retention: {retention}}}")).warnings()
+        assert [each.key for each in found] == ["streams.s.source.retention"] * said
+
+
 def test_warns_of_a_folder_above_that_is_missing(loaded: Load, write: Write) -> None:
     write("", "there/x")
     for sink, said in (("there/o", []), ("o", []), ("away/o", ["streams.s.sink.path"])):
         found = loaded(f"streams: {{s: {{sink: {{type: file, path: {sink}}}}}}}").warnings()
         assert [each.key for each in found] == said
-        assert all("away does not exist: nothing is delivered until" in each.message for each in found)
+        assert all("away does not exist, so nothing is delivered; make it" in each.message for each in found)
     (found,) = loaded(stream("failed: {sink: {type: file, path: away/o}}")).warnings()
     assert found.key == "streams.s.failed.sink.path"
     assert not loaded("server: {data_dir: away/data}\nstreams: {s: {sink: {type: file, path: away/o}}}").warnings()
@@ -455,8 +467,8 @@ async def test_shows_no_secret_when_a_table_is_missing(loaded: Load, write: Writ
         ("\nimport no_such_module\n", "", "ModuleNotFoundError: No module named 'no_such_module' ({file}:2)"),
         ("import json\nx = json.loads('{')\n", "", "Expecting property name enclosed in double quotes"),
         ("import json\nx = json.loads('{')\n", "", "({file}:2)"),
-        ("import json\ndef main(e, c): ...\n", "", "no function 'handler' in {file}; `handler` may name main"),
-        ("def handler(e, c): ...\n", ", handler: hander", "no function 'hander' in {file}; `handler` may name handler"),
+        ("import json\ndef main(e, c): ...\n", "", "in {file}; `handler` names one; there is main"),
+        ("def handler(e, c): ...\n", ", handler: hander", "no function 'hander' in {file}; `handler` names"),
         ("print('bye')\nraise SystemExit(3)\n", "", "its process exited with status 3; it printed last: bye"),
         ("x = bytearray(1 << 28)\n", ", memory: 64MiB", "out of memory (limit 64MiB)"),
     ],
@@ -589,7 +601,7 @@ def test_says_which_variable_a_bad_value_came_from(problems: Problems) -> None:
 
 def test_shows_the_words_of_a_component_that_hold_no_secret(problems: Problems) -> None:
     (found,) = problems("server: {memory: '${M}'}", {"M": "1GO"})
-    assert found.message == "expected a unit of B, KB, MB, GB, TB, KIB, MIB, GIB, TIB, like 64MiB"
+    assert found.message == "expected a unit of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, like 64MiB"
 
 
 def test_never_shows_a_secret_written_in_the_file(problems: Problems) -> None:

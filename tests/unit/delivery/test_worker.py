@@ -137,13 +137,29 @@ async def test_an_unwritable_error_output_does_not_hold_up_delivery_and_heals(wo
 
 
 async def test_records_beyond_retention_expire_loudly(world):
-    world.retention_ms = 86_400_000
-    world.source.put("s", records(5), arrival_ms=world.clock.now_ms() - 86_400_001)
-    world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+    world.retention_ms = 100_000
     async with world.worker():
+        await world.clock.advance(100_000)
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms() - 100_001)
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
         await world.clock.advance(61_000)
         assert await world.account() == {"expired": 5, "delivered": 5}
     assert [event.records for event in world.telemetry.of(RecordsExpired)] == [5]
+
+
+async def test_time_in_which_nothing_could_be_delivered_expires_nothing(world):
+    world.retention_ms = 100_000
+    world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+    await world.clock.advance(200_000)  # the service is stopped
+    async with world.worker() as worker:
+        await world.clock.advance(1_000)
+        worker.pause(True)
+        world.source.put("s", records(5), arrival_ms=world.clock.now_ms())
+        await world.clock.advance(200_000)
+        worker.pause(False)
+        await world.clock.advance(61_000)
+        assert await world.account() == {"delivered": 10}
+    assert not world.telemetry.of(RecordsExpired)
 
 
 async def test_a_closed_shard_is_remembered_until_the_source_has_reclaimed_it(world):

@@ -161,7 +161,8 @@ async def test_a_function_that_raises_says_where_in_the_log(running: Any, record
     assert outcome.failed[0].rows.column("attempts").to_pylist() == [2, 2]
     event, again = recorder.of(FunctionFailed)
     assert (again.reason, again.detail) == (event.reason, ""), "one traceback, not one for each attempt"
-    assert outcome.failed[0].rows.column("detail").to_pylist() == [event.reason] * 2
+    shared = f"{event.reason} (of an invocation with 2 records, which all failed)"
+    assert outcome.failed[0].rows.column("detail").to_pylist() == [shared] * 2
     assert re.fullmatch(r"KeyError: 'customer' \(/.*/functions/code\.py:2\)", event.reason)
     assert 'code.py", line 2, in handler' in event.detail
 
@@ -174,7 +175,7 @@ async def test_a_function_that_raises_says_where_in_the_log(running: Any, record
         ("x = {}\nx['a']\ndef handler(e, c): ...", "KeyError: 'a' (/", 'code.py", line 2'),
         ("def other(e, c): ...", "AttributeError: no function 'handler' in", "code.py"),
         ("handler = 5", "AttributeError: no function 'handler' in", "code.py"),
-        ("class A: ...\na = A()\ndef main(e, c): ...", "`handler` may name A, main", "code.py"),
+        ("class A: ...\na = A()\ndef main(e, c): ...", "`handler` names one; there is A, main", "code.py"),
     ],
 )
 async def test_a_file_that_cannot_be_loaded_says_why_in_the_log(
