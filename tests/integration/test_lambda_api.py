@@ -210,7 +210,7 @@ async def test_what_goes_wrong_has_firehoses_code(
     assert (found_code, found_attempts) == (code, attempts)
     assert len(server.requests) == attempts
     assert reason in recorder.failures[-1].reason
-    assert recorder.failures[-1].detail == detail
+    assert recorder.failures[0].detail == detail
 
 
 async def test_the_error_output_has_firehoses_texts(server: LambdaServer, transform: LambdaTransform) -> None:

@@ -295,7 +295,7 @@ async def test_the_disks_errors_become_ours(
         with pytest.raises(kind) as raised:
             await sink.deliver(make_delivery(key="a/b"))
         assert raised.value.code == code
-        assert f"{sink.url}: a/b: {os.strerror(number)}" in str(raised.value)
+        assert f"{sink.url}/a/b: {os.strerror(number)}" in str(raised.value)
         with pytest.raises(kind):
             await sink.check()
     assert unfinished(folder) == []
