@@ -20,6 +20,8 @@ class PutAnswer:
     rows: int
     #: The stream's uid: shard and sequence alone repeat between streams.
     stream_uid: str
+    #: True where an earlier attempt of the same put had stored them.
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,13 @@ class StreamService(Protocol):
     region: str
     account: str
 
-    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
+    async def put(
+        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
+    ) -> PutAnswer:
         """Store all of `data`, or nothing, and return once it is durable.
 
-        `token` is the same for every attempt of one put; empty where the producer names none.
+        `token` is the same for every attempt of one put, and for nothing else; empty where the producer names none.
+        What an earlier attempt stored is not stored again. `may_repeat` False: this is said to be the first attempt.
 
         Errors: NotFoundError (no such stream, or not active), ThrottledError (nothing was taken), UnavailableError
         (the disk failed), InvalidError (the stream does not take puts).

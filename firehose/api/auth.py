@@ -14,10 +14,11 @@ from firehose.clock import Clock
 
 
 class Proof:
-    """What the headers of a request claim; proven once its body is there."""
+    """What the headers of a request claim; proven once its body is there. `principal`: who sends, "" for anybody."""
 
-    def __init__(self, claim: sigv4.Claim | None) -> None:
+    def __init__(self, claim: sigv4.Claim | None, principal: str = "") -> None:
         self._claim = claim
+        self.principal = principal if claim is None else claim.access_key_id
 
     def check(self, request: web.Request, body: bytes) -> None:
         """Errors: AuthError where the signature is not that of this request."""
@@ -53,7 +54,7 @@ class Keys:
         expected = self._secrets.get(key.decode(errors="replace"))
         if expected is None or not hmac.compare_digest(expected.encode(), secret):
             raise AuthError("UnrecognizedClientException", "The key pair is not one of this service.")
-        return Proof(None)
+        return Proof(None, key.decode())
 
 
 def _refuse_browsers(request: web.Request) -> None:

@@ -49,16 +49,17 @@ class Ingest:
         proof.check(request, sent)
         self._find(name)
 
-        def split() -> pa.LargeBinaryArray:
+        def split() -> tuple[pa.LargeBinaryArray, puts.Attempt]:
             body = expanded(sent, request.headers.get("Content-Encoding", ""), max_bytes=MAX_BODY_BYTES)
             split_body = split_json if request.content_type == "application/json" else split_lines
-            return split_body(body, max_records=MAX_RECORDS)
+            attempt = puts.Attempt.of(proof.principal, request.headers.get("Idempotency-Key", ""), sent)
+            return split_body(body, max_records=MAX_RECORDS), attempt
 
         is_small = len(sent) < _INLINE_BYTES and "Content-Encoding" not in request.headers
-        data = split() if is_small else await self._executor.run(split)
+        data, attempt = split() if is_small else await self._executor.run(split)
         exchange.lease.take(data.nbytes)
         _check_limits(data)
-        stored = await self._service.put(name, data)
+        stored = await self._service.put(name, data, token=attempt.token)
         exchange.rows = stored.rows
         first = puts.record_ids(stored)[0]
         return json_answer({"accepted": stored.rows, "stream": name, "first_record_id": first})

@@ -41,6 +41,7 @@ Headers = CIMultiDictProxy[str]
 class Claim:
     """Who says to have sent a request, and by which signature."""
 
+    access_key_id: str
     secret: str = field(repr=False)
     date: str
     region: str
@@ -90,7 +91,7 @@ def claim(headers: Headers, secrets: Mapping[str, str], *, now_ms: int) -> Claim
     secret = secrets.get(parts["key"])
     if secret is None:
         raise AuthError("UnrecognizedClientException", "The security token included in the request is invalid.")
-    return Claim(secret, parts["date"], parts["region"], time, signed, parts["signature"])
+    return Claim(parts["key"], secret, parts["date"], parts["region"], time, signed, parts["signature"])
 
 
 def _check_time(time: str, scope_date: str, now_ms: int) -> None:

@@ -136,6 +136,9 @@ class ServerConfig(Config):
     """How large the ingest log may grow before producers are throttled. Nothing undelivered is ever deleted for it."""
     manifest_retention_ms: DurationMs = Field(90 * 24 * 3_600_000, alias="manifest_retention", ge=3_600_000)
     """How long it is kept which delivered object holds what. Failed records stay listed until they are replayed."""
+    retry_window_ms: DurationMs = Field(15 * 60_000, alias="retry_window", ge=0, le=24 * 3_600_000)
+    """How long a put is known by the name that its producer gives it (an SDK's `amz-sdk-invocation-id`, or
+    `Idempotency-Key`), so that one that is sent again is stored once; a million puts at most. `0s`: never."""
     failed_quota_bytes: ByteSize = Field(2**30, alias="failed_quota", ge=2**20)
     """How many bytes of failed records may wait on disk for an unreachable error output."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

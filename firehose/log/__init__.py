@@ -5,6 +5,18 @@ from firehose.log.frame import Lane, Token
 from firehose.log.inspection import Inspection, inspect
 from firehose.log.journal import IngestLog, LogStats
 from firehose.log.reader import LogShard
+from firehose.log.receipts import KEY_BYTES
 from firehose.log.writer import Appended
 
-__all__ = ["Appended", "IngestLog", "Inspection", "Lane", "LogShard", "LogStats", "SegmentAccount", "Token", "inspect"]
+__all__ = [
+    "KEY_BYTES",
+    "Appended",
+    "IngestLog",
+    "Inspection",
+    "Lane",
+    "LogShard",
+    "LogStats",
+    "SegmentAccount",
+    "Token",
+    "inspect",
+]

@@ -55,6 +55,11 @@ class Reclaimer:
         #: Segments that an earlier process removed.
         self._gone = list(gone)
 
+    @property
+    def has_work(self) -> bool:
+        """True where frames may go from the disk now."""
+        return bool(self._backlog.finished() or self._backlog.sparse())
+
     async def run(self, let_go: Callable[[Collection[str]], Awaitable[None]]) -> list[str]:
         """Free what can be freed; return the names of segments that are gone for good.
 

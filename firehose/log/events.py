@@ -148,3 +148,21 @@ class ReclaimFailed(Event):
     level: ClassVar[int] = logging.WARNING
     segment: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsNotSaved(Event):
+    """What is known of puts could not be saved. After a crash a put that is sent again may be taken twice."""
+
+    level: ClassVar[int] = logging.WARNING
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsForgotten(Event):
+    """A part of what an opening of the log wrote is damaged: its puts are taken again if they are sent again."""
+
+    level: ClassVar[int] = logging.WARNING
+    opening: str
+    puts: int

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,8 +27,9 @@ from firehose.log.compaction import Reclaimer
 from firehose.log.frame import Lane, Put, Token
 from firehose.log.index import Key
 from firehose.log.reader import LogShard
+from firehose.log.receipts import KEY_BYTES, Receipts
 from firehose.log.recovery import load_segments
-from firehose.log.segment import parse_name, shard_of
+from firehose.log.segment import Segment, parse_name, shard_of
 from firehose.log.writer import Appended, GroupWriter, Limits
 from firehose.protocols import Lag
 from firehose.telemetry import Emitter
@@ -34,13 +37,19 @@ from firehose.telemetry import Emitter
 #: A segment older than this is sealed even if it is small, so that its space and its accounts move on.
 _IDLE_MS = 10 * 60_000
 
+#: The folder of receipts, within that of the log.
+RECEIPTS = "receipts"
+
 #: At most an eighth of the quota is in one segment: space comes back segment by segment.
 _QUOTA_SEGMENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """How large the log is. `unbanked`: sealed segments whose accepted rows no account holds yet."""
+    """How large the log is. `unbanked`: sealed segments whose accepted rows no account holds yet.
+
+    `retry_window_ms`: how far back puts are known by their keys.
+    """
 
     disk_bytes: int
     quota_bytes: int
@@ -48,6 +57,7 @@ class LogStats:
     unbanked: int
     streams: int
     is_full: bool
+    retry_window_ms: int
 
 
 class IngestLog:
@@ -68,6 +78,7 @@ class IngestLog:
         clock: Clock,
         telemetry: Emitter,
         backlog: Backlog,
+        receipts: Receipts,
         first_number: int,
         gone: Collection[str],
         limits: Limits,
@@ -80,6 +91,9 @@ class IngestLog:
         self._backlog = backlog
         self._stream_quotas: dict[str, int] = {}
         self._bell = Bell()
+        self._receipts = receipts
+        #: Puts with a key that are being written.
+        self._under_way: dict[bytes, asyncio.Future[Appended]] = {}
         self._access = Access(folder, files, executor, telemetry)
         self._reclaimer = Reclaimer(folder, files, executor, telemetry, backlog, self._access, gone)
         self._writer = GroupWriter(
@@ -90,6 +104,7 @@ class IngestLog:
             telemetry=telemetry,
             backlog=backlog,
             bell=self._bell,
+            receipts=receipts,
             opening=opening,
             opened_ms=opened_ms,
             first_number=first_number,
@@ -108,6 +123,7 @@ class IngestLog:
         quota_bytes: int,
         reserve_bytes: int = 64 * 2**20,
         segment_bytes: int = 64 * 2**20,
+        retry_window_ms: int = 0,
         banked: Mapping[str, str] = MappingProxyType({}),
         new_opening: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> IngestLog:
@@ -116,16 +132,26 @@ class IngestLog:
         `banked`: the segments whose accepted rows are in the accounts, with their books (`SegmentAccount.books`), or
         without where they were let go. One with books whose file is gone is missed: its rows are told as unreadable
         where they are not done. What else is known is told it afterwards: `release` for saved positions,
-        `forget_stream` for streams that are no more. `new_opening` names this opening: 16 hexadecimal digits, never
-        twice.
+        `forget_stream` for streams that are no more. `retry_window_ms`: how long puts are known by their keys.
+        `new_opening` names this opening: 16 hexadecimal digits, never twice.
 
         Errors: DataDirectoryError where a newer version wrote it; UnavailableError where the disk refuses.
         """
-        backlog = Backlog()
+        backlog, opening = Backlog(), new_opening()
+        receipts = Receipts(
+            folder / RECEIPTS,
+            opening=opening,
+            files=files,
+            executor=executor,
+            clock=clock,
+            telemetry=telemetry,
+            window_ms=retry_window_ms,
+        )
         try:
             await executor.run(lambda: files.make_folder(folder))
             names = [parts for name in await executor.run(lambda: files.list(folder)) if (parts := parse_name(name))]
             found = await executor.run(lambda: load_segments(files, folder, telemetry, repair=True, banked=banked))
+            await receipts.load()
         except OSError as error:
             raise UnavailableError(f"the ingest log in {folder} cannot be opened: {error}; check the disk") from error
         for segment in found.segments:
@@ -135,19 +161,52 @@ class IngestLog:
         everything = [*found.segments, *found.unknown]
         newest_ms = max((segment.created_ms for segment in everything), default=0)
         numbers = [*(number for number, *_ in names), *(segment.number for segment in everything)]
-        return cls(
+        log = cls(
             folder=folder,
-            opening=new_opening(),
+            opening=opening,
             opened_ms=max(clock.now_ms(), newest_ms + 1),
             files=files,
             executor=executor,
             clock=clock,
             telemetry=telemetry,
             backlog=backlog,
+            receipts=receipts,
             first_number=max(numbers, default=0) + 1,
             gone=banked.keys() - {segment.name for segment in everything},
             limits=Limits(quota_bytes, reserve_bytes, min(segment_bytes, quota_bytes // _QUOTA_SEGMENTS)),
         )
+        if retry_window_ms:
+            await log._read_receipts(clock.now_ms() - retry_window_ms)
+        return log
+
+    async def _read_receipts(self, since_ms: int) -> None:
+        """Read what the last processes did not save of their receipts out of their frames."""
+        unknown = self._backlog.unknown
+        for segment in [*unknown, *self._backlog.segments.values()]:
+            number, size_bytes = self._receipts.loaded(segment.opening)
+            is_short = (segment.number, segment.generation) == (number, 0) and segment.size_bytes < size_bytes
+            if is_short or segment.is_damaged or segment.holes is not None or segment in unknown:
+                self._receipts.forget(segment.opening)
+        for segment in list(self._backlog.segments.values()):
+            loaded = self._receipts.loaded(segment.opening)
+            if segment.holes is None and segment.number >= loaded.number:
+                known_bytes = loaded.size_bytes if (segment.number, segment.generation) == (loaded.number, 0) else 0
+                await self._read_receipts_of(segment, known_bytes, since_ms)
+
+    async def _read_receipts_of(self, segment: Segment, known_bytes: int, since_ms: int) -> None:
+        for key in [key for key in segment.extents if key[1] == "put"]:
+            try:
+                table = await self._access.table(segment, key)
+                wanted = [each for each in table.after(-1) if each.offset >= known_bytes and each.oldest_ms >= since_ms]
+                found = await self._access.tokens(segment, key, wanted)
+            except UnavailableError:
+                self._receipts.forget(segment.opening)  # whatever it holds: it would be met again
+                return
+            firsts = [entry.first for entry in wanted]
+            for each in found:
+                if len(each.token) == KEY_BYTES:
+                    arrival_ms = wanted[bisect_right(firsts, each.first_sequence) - 1].oldest_ms
+                    self._receipts.add(each.token, each.first_sequence, each.rows, arrival_ms, opening=segment.opening)
 
     # --- writing ---
 
@@ -159,10 +218,13 @@ class IngestLog:
         arrival_ms: int | arrow.Ints,
         lane: Lane = "put",
         token: bytes = b"",
+        may_repeat: bool = True,
     ) -> Appended:
         """Return when the rows are on the disk: all of them, or none.
 
-        A caller that is cancelled meanwhile does not know whether they were taken.
+        Of puts to the put lane with the same `token` of 16 bytes only the first is written, as long as it is known;
+        `may_repeat` False: the producer says that it is the first. A caller that is cancelled meanwhile does not know
+        whether the rows were taken.
 
         Errors: ThrottledError where there is no room, nothing was taken; UnavailableError where a write failed.
         """
@@ -172,12 +234,31 @@ class IngestLog:
             assert len(arrival_ms) == len(data)
             arrival_ms = arrival_ms.astype(np.int64)
         put = Put(stream_uid, lane, data, arrival_ms, token)
+        is_named = lane == "put" and len(token) == KEY_BYTES
+        if is_named and (known := self._receipts.find(token, may_repeat=may_repeat)) is not None:
+            return Appended(*known, is_repeat=True)
+        if is_named and (first := self._under_way.get(token)) is not None:
+            return replace(await asyncio.shield(first), is_repeat=True)
+        self._require_room_of(stream_uid, put)
+        writing = self._writer.put(put)
+        if not is_named:
+            return await writing
+        # whoever waits may be cancelled: it is written all the same, and its next attempt finds it
+        self._under_way[token] = writing
+        writing.add_done_callback(partial(self._end_put, token))
+        return await asyncio.shield(writing)
+
+    def _end_put(self, token: bytes, writing: asyncio.Future[Appended]) -> None:
+        del self._under_way[token]
+        if not writing.cancelled():
+            writing.exception()  # nobody may be waiting for it any more
+
+    def _require_room_of(self, stream_uid: str, put: Put) -> None:
         quota_bytes = self._stream_quotas.get(stream_uid)
         if quota_bytes is not None:
             held_bytes = self._backlog.backlog_bytes(stream_uid)
             if held_bytes and held_bytes + put.data_bytes > quota_bytes:
                 raise ThrottledError("Slow down.")
-        return await self._writer.put(put)
 
     def limit_stream(self, stream_uid: str, quota_bytes: int | None) -> None:
         """Throttle the puts of a stream while more than `quota_bytes` of its data are not released. None: never."""
@@ -319,6 +400,8 @@ class IngestLog:
         gone from the disk: nobody will ask again whether they were banked.
         """
         await self._writer.seal(open_since_ms=self._clock.now_ms() - _IDLE_MS)
+        # before any frame goes: the keys of its puts go with it
+        await self._receipts.save(now=self._reclaimer.has_work)
         return await self._reclaimer.run(let_go)
 
     def stats(self) -> LogStats:
@@ -330,9 +413,11 @@ class IngestLog:
             unbanked=self._backlog.count_unbanked(),
             streams=len(self._backlog.streams()),
             is_full=self._writer.is_full,
+            retry_window_ms=self._receipts.window_ms,
         )
 
     async def close(self) -> None:
         """Stop taking rows and wake all readers. Nothing needs to be flushed: what was acknowledged is on the disk."""
         await self._writer.close()
+        await self._receipts.save()
         self._bell.close()

@@ -33,6 +33,7 @@ from firehose.log.bell import Bell
 from firehose.log.events import LogFull, LogHasRoom, LogWriteFailed, SidecarFailed
 from firehose.log.frame import Encoded, FrameEncoder, Put
 from firehose.log.index import Entry, Key
+from firehose.log.receipts import KEY_BYTES, Place, Receipts
 from firehose.log.segment import HEADER_BYTES, Header, Segment, encode_header, shard_of
 from firehose.telemetry import Emitter, UnexpectedError
 
@@ -63,6 +64,8 @@ class Appended:
     shard: str
     first_sequence: int
     rows: int
+    #: True where they were in the log already: their producer has sent them before.
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +110,7 @@ class GroupWriter:
         telemetry: Emitter,
         backlog: Backlog,
         bell: Bell,
+        receipts: Receipts,
         opening: str,
         opened_ms: int,
         first_number: int,
@@ -119,6 +123,7 @@ class GroupWriter:
         self._telemetry = telemetry
         self._backlog = backlog
         self._bell = bell
+        self._receipts = receipts
         self._opening = opening
         self._opened_ms = opened_ms
         self._limits = limits
@@ -139,8 +144,11 @@ class GroupWriter:
         self._busy = asyncio.Lock()
         self._task = asyncio.create_task(self._run(), name=f"ingest log {folder}")
 
-    async def put(self, put: Put) -> Appended:
-        """Return when the rows are on the disk. Errors: ThrottledError (nothing was taken), UnavailableError."""
+    def put(self, put: Put) -> asyncio.Future[Appended]:
+        """Return what is done when the rows are on the disk; one that is cancelled before is not written.
+
+        Errors: ThrottledError (nothing was taken), UnavailableError; the future's, too.
+        """
         if self._task.done() or self._is_closing:
             raise UnavailableError("the ingest log is closed")
         cost_bytes = put.cost_bytes
@@ -152,7 +160,7 @@ class GroupWriter:
         self._waiting.append(waiting)
         self._waiting_bytes += cost_bytes
         self._wake.set()
-        return await waiting.answer
+        return waiting.answer
 
     def _full(self, reason: str) -> ThrottledError:
         if not self.is_full:
@@ -284,13 +292,19 @@ class GroupWriter:
             shard, first = shard_of(self._opening, plan.key[1]), plan.first
             for member in plan.members:
                 rows = len(member.put.data)
+                self._remember(member.put, first)
                 if not member.answer.done():
                     member.answer.set_result(Appended(shard, first, rows))
                 first += rows
             self._bell.ring(plan.key)
+        self._receipts.reached(Place(segment.number, segment.size_bytes))
         if self.is_full:
             self.is_full = False
             self._telemetry.emit(LogHasRoom(self._backlog.disk_bytes))
+
+    def _remember(self, put: Put, first: int) -> None:
+        if put.lane == "put" and len(put.token) == KEY_BYTES and isinstance(put.arrival_ms, int):
+            self._receipts.add(put.token, first, len(put.data), put.arrival_ms)
 
     async def _abandon(self, segment: Segment, error: OSError) -> None:
         """Never touch the open segment again; see above."""

@@ -41,6 +41,19 @@ class LogMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PutRepeated(Event):
+    """A producer sent a put again that was stored already; it got the answer of the first, and nothing was stored."""
+
+    level: ClassVar[int] = logging.DEBUG
+    stream: str
+    records: int
+
+    def measure(self, metrics: Metrics) -> None:
+        help = "Records of puts that were sent again and not stored again."
+        metrics.count("repeated_records_total", help, self.records, stream=self.stream)
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceStarted(Event):
     """The service takes records."""
 

@@ -66,6 +66,7 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             clock=clock,
             telemetry=telemetry,
             quota_bytes=server.log_quota_bytes,
+            retry_window_ms=server.retry_window_ms,
             banked=await state.banked_segments(),
         )
         stack.push_async_callback(log.close)

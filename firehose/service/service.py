@@ -7,6 +7,7 @@ import dataclasses
 import random
 import uuid
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
@@ -29,8 +30,9 @@ from firehose.errors import (
     StaleEpochError,
     UnavailableError,
 )
+from firehose.log import KEY_BYTES
 from firehose.ports import PutAnswer, StreamView
-from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved
+from firehose.service.events import PutRepeated, RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved
 from firehose.service.housekeeping import (
     HOUSEKEEPING_MS,
     MEASURING_MS,
@@ -248,15 +250,21 @@ class Service:
 
     # --- what the API asks -------------------------------------------------------------------------------------------
 
-    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
+    async def put(
+        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
+    ) -> PutAnswer:
         """Store records durably. Errors: see `ports.StreamService.put`."""
         runner = self.runners.get(name)
         if runner is None or not runner.takes_puts:
             raise NotFoundError(_why_not(name, runner))
         arrival_ms = self.environment.clock.now_ms()
+        uid = runner.record.uid
+        key = blake2b(token, key=uid.encode(), digest_size=KEY_BYTES).digest() if token else b""
         with runner.putting():
-            appended = await self.log.append(runner.record.uid, data, arrival_ms=arrival_ms, token=token)
-        return PutAnswer(appended.shard, appended.first_sequence, appended.rows, runner.record.uid)
+            found = await self.log.append(uid, data, arrival_ms=arrival_ms, token=key, may_repeat=may_repeat)
+        if found.is_repeat:
+            self.environment.telemetry.emit(PutRepeated(name, found.rows))
+        return PutAnswer(found.shard, found.first_sequence, found.rows, uid, found.is_repeat)
 
     def stream(self, name: str) -> StreamView:
         """Return one stream. Errors: NotFoundError."""

@@ -41,6 +41,7 @@ class MemoryService:
         self.views: dict[str, StreamView] = {}
         self.taken: dict[str, list[bytes]] = {}
         self.tokens: list[bytes] = []
+        self.may_repeat: list[bool] = []
         self.fail: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -53,7 +54,9 @@ class MemoryService:
         self.views[name] = StreamView(name=name, **(view | changes))
         return self.views[name]
 
-    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
+    async def put(
+        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
+    ) -> PutAnswer:
         if self.stream(name).status != "ACTIVE":
             raise NotFoundError(f"stream {name!r} is not active")
         self.waiting.release()
@@ -64,6 +67,7 @@ class MemoryService:
         first = len(log)
         log.extend(data.to_pylist())
         self.tokens.append(token)
+        self.may_repeat.append(may_repeat)
         return PutAnswer("log-3f2a", first, len(data), f"uid-of-{name}")
 
     def stream(self, name: str) -> StreamView:
@@ -205,7 +209,7 @@ class Boto:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self.exceptions = client.exceptions
+        self.exceptions, self.meta = client.exceptions, client.meta
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         return lambda **members: asyncio.to_thread(partial(getattr(self._client, name), **members))

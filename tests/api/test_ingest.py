@@ -187,3 +187,11 @@ async def test_a_body_that_never_ends_is_given_up(face: Any, monkeypatch: pytest
     assert b" 408 " in await reader.readline()
     writer.close()
     await writer.wait_closed()
+
+
+async def test_an_idempotency_key_names_a_put(face: Any) -> None:
+    for body, key in ((b"a", "k"), (b"a", "k"), (b"b", "k"), (b"a", "l"), (b"a", "")):
+        await send(face, body, headers=NDJSON | ({"Idempotency-Key": key} if key else {}))
+    first, again, other_body, other_key, without = face.service.tokens
+    assert first == again and without == b"" and len({first, other_body, other_key}) == 3
+    assert all(face.service.may_repeat)

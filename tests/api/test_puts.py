@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from firehose.api.events import RequestAnswered, RequestFailed
+from firehose.clock import SystemClock
 from firehose.errors import InvalidError, ThrottledError, UnavailableError
 
 
@@ -195,14 +196,37 @@ async def test_nothing_is_answered_before_it_is_durable(face: Any) -> None:
     assert sorted(face.service.taken["clicks"]) == [bytes([number]) for number in range(50)]
 
 
-async def test_the_invocation_id_is_the_token_of_a_put(face: Any, boto: Any) -> None:
+async def test_attempts_of_one_call_are_known_by_invocation_and_body(face: Any, boto: Any) -> None:
     async with boto(face) as client:
         await client.put_record(DeliveryStreamName="clicks", Record={"Data": b"a"})
+        await client.put_record(DeliveryStreamName="clicks", Record={"Data": b"a"})
+    first, again = ({"amz-sdk-invocation-id": "x", "amz-sdk-request": f"attempt={number}; max=4"} for number in (1, 2))
+    await face.call("PutRecord", one(b"a"), **first)
+    await face.call("PutRecord", one(b"a"), **again)
+    await face.call("PutRecord", one(b"b"), **again)
+    await face.call("PutRecord", one(b"a"), **{"amz-sdk-invocation-id": "y" * 5_000})
     await face.call("PutRecord", one(b"a"))
-    await face.call("PutRecord", one(b"a"), **{"amz-sdk-invocation-id": "x" * 65})
-    sdk, raw, too_long = face.service.tokens
-    assert len(sdk) == 36
-    assert (raw, too_long) == (b"", b"")
+    sdk, sdk_again, *attempts, other_body, other_call, without = face.service.tokens
+    assert attempts[0] == attempts[1] and without == b""
+    assert len({sdk, sdk_again, attempts[0], other_body, other_call}) == 5, "SDKs name each call otherwise"
+    assert face.service.may_repeat == [False, False, False, True, True, True, True]
+
+
+async def test_a_call_is_known_by_its_principal_too(running: Any, boto: Any) -> None:
+    tokens = []
+    async with running(credentials={"A": "a", "B": "b"}, now_ms=SystemClock().now_ms()) as face:
+        face.service.add("clicks")
+        for key, secret in (("A", "a"), ("B", "b"), ("A", "a")):
+            async with boto(face, key=key, secret=secret) as client:
+
+                def name_it(request: Any, **_: Any) -> None:
+                    del request.headers["amz-sdk-invocation-id"]  # or there would be two
+                    request.headers["amz-sdk-invocation-id"] = "the same"
+
+                client.meta.events.register_last("before-sign.firehose.*", name_it)
+                await client.put_record(DeliveryStreamName="clicks", Record={"Data": b"a"})
+            tokens.append(face.service.tokens[-1])
+    assert tokens[0] == tokens[2] != tokens[1]
 
 
 async def test_each_request_is_one_event_with_bounded_words(face: Any) -> None:
