@@ -219,11 +219,10 @@ async def test_a_call_is_known_by_its_principal_too(running: Any, boto: Any) -> 
         for key, secret in (("A", "a"), ("B", "b"), ("A", "a")):
             async with boto(face, key=key, secret=secret) as client:
 
-                def name_it(request: Any, **_: Any) -> None:
-                    del request.headers["amz-sdk-invocation-id"]  # or there would be two
-                    request.headers["amz-sdk-invocation-id"] = "the same"
+                def name_it(params: Any, **_: Any) -> None:
+                    params["context"].setdefault("retries", {})["invocation-id"] = "the same"
 
-                client.meta.events.register_last("before-sign.firehose.*", name_it)
+                client.meta.events.register("before-call", name_it)
                 await client.put_record(DeliveryStreamName="clicks", Record={"Data": b"a"})
             tokens.append(face.service.tokens[-1])
     assert tokens[0] == tokens[2] != tokens[1]

@@ -23,6 +23,8 @@ from firehose.delivery.progress import Progress
 from firehose.delivery.redo import Redo
 from firehose.delivery.spill import Spill
 from firehose.delivery.worker import StreamWorker
+from firehose.log import IngestLog
+from firehose.log.receipts import Receipts
 from firehose.records import Batch, FailedRows, RowSet
 from firehose.service.replays import Replays
 from firehose.state import DropIntent, FinishIntent, FinishReplay, ForgetShard, Intent, SaveIntents, Term
@@ -181,6 +183,19 @@ async def a_replay_that_broke_off_counts_as_never_made(self: Replays) -> None:
 @bug(ByteBudget, "_fits")
 def memory_has_no_bounds(self: ByteBudget, amount_bytes: int) -> bool:
     return True
+
+
+# --- puts that are sent again ----------------------------------------------------------------------------------------
+
+
+@bug(Receipts, "save")
+async def the_keys_of_puts_go_with_their_frames(self: Receipts, *, now: bool = True) -> None:
+    pass
+
+
+@bug(IngestLog, "_read_receipts")
+async def puts_of_the_last_seconds_before_a_crash_are_not_known(self: IngestLog, since_ms: int) -> None:
+    pass
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pybase64
@@ -25,6 +25,7 @@ from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.datadir import DataDirectory
 from firehose.delivery.buffer import Hints
 from firehose.errors import FirehoseError, NotFoundError, ThrottledError
+from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved
 from firehose.operations import VERBS
 from firehose.ports import PutAnswer
 from firehose.service import Service
@@ -38,6 +39,9 @@ STREAM = "clicks"
 
 #: When the simulated world begins. Units: Unix milliseconds.
 BEGIN_MS = 1_767_225_600_000
+
+#: How long a producer goes on sending a put again: a little less than puts are known.
+RETRIED_MS = 14 * 60_000
 
 #: How long a stream is given to bring everything home once nothing fails any more. Units: seconds of its own time.
 CALM_S = 3_600.0
@@ -59,6 +63,15 @@ def run_town(seed: int, **options: Any) -> None:
 
 class LawBrokenError(AssertionError):
     """Something happened that must never happen."""
+
+
+class _Unanswered(NamedTuple):
+    """A put that was sent, and not answered."""
+
+    records: list[bytes]
+    #: The stream that it was sent to first.
+    uid: str
+    begun_ms: int
 
 
 class _Telemetry:
@@ -102,6 +115,8 @@ class Town:
         #: What each record is known to be: acknowledged, refused, or (as when its producer got no answer) unknown.
         self.acknowledged: set[bytes] = set()
         self.refused: set[bytes] = set()
+        #: Puts whose producers go on sending them, by their names.
+        self.unanswered: dict[bytes, _Unanswered] = {}
         #: Where acknowledged records lie: (stream uid, shard, sequence) by record.
         self.places: dict[bytes, tuple[str, str, int]] = {}
         #: The streams that were deleted with what they held.
@@ -109,6 +124,7 @@ class Town:
         #: Rows whose finished objects were lost go again, out of turn.
         self.is_outbox_lost = False
         self.most_held_bytes = 0
+        self.is_calm = False
         #: Records that were in the error output at some time.
         self.ever_failed: set[bytes] = set()
         self.loops: list[SimulationLoop] = []
@@ -198,6 +214,7 @@ class Town:
         machine.state_faults, machine.disk_faults = some(0.05), some(0.03)
 
     def _calm(self) -> None:
+        self.is_calm = True
         self.machine.bucket.weather = CALM
         self.machine.whims.breaks = 0.0
         self.machine.state_faults = self.machine.disk_faults = 0.0
@@ -210,20 +227,64 @@ class Town:
             for _ in range(self.chance.randint(1, 3)):
                 tasks.create_task(self._produce(service, self.chance.randint(1, 12)))
             tasks.create_task(self._operate(service, self.chance.randint(0, 6)))
+            for name in [each for each in self.unanswered if self.chance.random() < 0.3]:
+                tasks.create_task(self._send_again(service, name))
 
     async def _produce(self, service: Service, puts: int) -> None:
         for _ in range(puts):
             size = self.chance.choice((0, 10, 200, 2_000))
             records = [self._record(size) for _ in range(self.chance.randint(1, 20))]
-            try:
-                answer = await service.put(STREAM, arrow.binary_column(records))
-            except (ThrottledError, NotFoundError):
-                self.refused |= set(records)
-            except FirehoseError:
-                pass  # nobody knows
+            runner = service.runners.get(STREAM)
+            if runner is None or self.chance.random() < 0.5:
+                await self._send_once(service, records)
             else:
-                self._acknowledge(records, answer)
+                self.unanswered[records[0]] = _Unanswered(records, runner.record.uid, self._clock_ms())
+                await self._send_until_answered(service, records[0])
             await asyncio.sleep(self.chance.choice((0, 0, 0.01, 1, 10)))
+
+    async def _send_once(self, service: Service, records: list[bytes]) -> None:
+        try:
+            answer = await service.put(STREAM, arrow.binary_column(records))
+        except (ThrottledError, NotFoundError):
+            self.refused |= set(records)
+        except FirehoseError:
+            pass  # nobody knows
+        else:
+            self._acknowledge(records, answer)
+
+    async def _send_until_answered(self, service: Service, name: bytes) -> None:
+        for pause_s in self.chance.choices((0, 1, 20), k=self.chance.randint(0, 4)):
+            if await self._send_again(service, name):
+                return
+            await asyncio.sleep(pause_s)
+
+    async def _send_again(self, service: Service, name: bytes) -> bool:
+        """Make the next attempt of a put, as an SDK does; return whether there need be no other."""
+        put = self.unanswered.get(name)
+        if put is None:
+            return True
+        is_late = self._clock_ms() - put.begun_ms > RETRIED_MS
+        runner = service.runners.get(STREAM)
+        if is_late or self._is_forgetful() or runner is None or runner.record.uid != put.uid:
+            del self.unanswered[name]  # its producer gave up, and nobody knows
+            return True
+        try:
+            answer = await service.put(STREAM, arrow.binary_column(put.records), token=name)
+        except FirehoseError:
+            return False
+        if self.chance.random() < 0.4 and not self.is_calm:
+            return False  # the answer is lost on its way
+        self.unanswered.pop(name, None)
+        self._acknowledge(put.records, answer)
+        return True
+
+    def _is_forgetful(self) -> bool:
+        """Return whether it was told that puts may not be known any more."""
+        return any(isinstance(event, ReceiptsNotSaved | ReceiptsForgotten) for event in self.telemetry.events)
+
+    def _clock_ms(self) -> int:
+        assert self.machine.clock is not None
+        return self.machine.clock.now_ms()
 
     def _record(self, size: int) -> bytes:
         return b"r%06d-" % next(self.numbers) + b"x" * size
@@ -268,6 +329,8 @@ class Town:
 
     async def _come_home(self, service: Service) -> None:
         """Let everything be delivered, and check every law."""
+        for name in list(self.unanswered):
+            await self._send_again(service, name)
         async with asyncio.timeout(CALM_S):
             await VERBS["resume"](service, {"stream": STREAM})
             await self._until_idle(service)
