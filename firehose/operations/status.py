@@ -13,7 +13,8 @@ from firehose.service.runner import StreamRunner
 async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return each stream's state, backlog, freshness and last error.
 
-    `problems`: segments of the log that are missing or cannot be read.
+    `problems`: segments of the log that are missing or cannot be read. `retry_window_ms`: how far back a put that is
+    sent again is known.
 
     Units: `backlog_bytes` payload bytes; `failed_records` those in the error output that were not replayed;
     `freshness_ms` age of the oldest undelivered record, None where there is none.
@@ -24,6 +25,7 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
         "log_bytes": stats.disk_bytes,
         "log_quota_bytes": service.configuration.server.log_quota_bytes,
         "log_is_full": stats.is_full or stats.disk_bytes >= stats.quota_bytes,
+        "retry_window_ms": stats.retry_window_ms,
         "memory_used_bytes": service.budget.used_bytes,
         "memory_limit_bytes": service.budget.limit_bytes,
         "problems": service.log.troubles(),

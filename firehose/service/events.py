@@ -29,15 +29,18 @@ class BacklogMeasured(Event):
 
 @dataclass(frozen=True, slots=True)
 class LogMeasured(Event):
-    """How large the ingest log is, now and again."""
+    """How large the ingest log is, now and again, and how far back it knows puts that are sent again."""
 
     level: ClassVar[int] = MEASUREMENT
     disk_bytes: int
     quota_bytes: int
+    retry_window_ms: int
 
     def measure(self, metrics: Metrics) -> None:
         metrics.gauge("log_bytes", "Bytes of the ingest log on the disk.", self.disk_bytes)
         metrics.gauge("log_quota_bytes", "Bytes at which producers are throttled.", self.quota_bytes)
+        known_s = self.retry_window_ms / 1_000
+        metrics.gauge("retry_window_seconds", "How far back puts that are sent again are known.", known_s)
 
 
 @dataclass(frozen=True, slots=True)

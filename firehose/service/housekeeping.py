@@ -66,7 +66,7 @@ async def measure(
 ) -> None:
     """Tell how large the log is, and what waits in it for each stream."""
     stats = log.stats()
-    telemetry.emit(LogMeasured(stats.disk_bytes, stats.quota_bytes))
+    telemetry.emit(LogMeasured(stats.disk_bytes, stats.quota_bytes, stats.retry_window_ms))
     for runner in runners:
         lag = await waiting(log, state, runner.record.uid)
         if not runner.is_removed:
