@@ -70,7 +70,7 @@ class Intent:
     hours: Mapping[int, int]
     #: Rows by (stage, code), for the error output.
     failures: Mapping[str, int] = field(default_factory=dict)
-    #: Bytes of the rows as the producer sent them, rows of the file, encoder, schema version: what a manifest tells.
+    #: Bytes of the rows as the producer sent them, rows of the file, encoder, table and schema version: for a manifest.
     facts: Mapping[str, str | int] = field(default_factory=dict)
     content_type: str = "application/octet-stream"
     content_encoding: str | None = None
@@ -296,6 +296,10 @@ class StateStore(Protocol):
 
     async def manifests(self, stream: str, outlet: str, *, since_ms: int = 0) -> list[Manifest]:
         """Return the delivered objects of an outlet whose newest row is not older than `since_ms`, oldest first."""
+        ...
+
+    async def manifest_page(self, stream: str, outlet: str, *, after: str, limit: int) -> list[Manifest]:
+        """Return the delivered objects of an outlet whose keys come behind `after`, ascending by key."""
         ...
 
     async def last_manifest(self, stream: str, outlet: str) -> Manifest | None:

@@ -156,11 +156,23 @@ def status(stream: str | None, data_dir: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("stream", required=False)
+@click.option(
+    "--deep", is_flag=True, help="Also read every object that was delivered, and compare it with its manifest."
+)
 @data_dir_option
 @json_option
-def audit(stream: str | None, data_dir: Path, as_json: bool) -> None:
-    """Show whether every record is accounted for, by stream and hour; exit with 1 where the account does not close."""
+def audit(stream: str | None, deep: bool, data_dir: Path, as_json: bool) -> None:
+    """Show whether every record is accounted for, by stream and hour; exit with 1 where the account does not close.
+
+    With --deep also where an object is not there, or not as it was delivered: of objects in the last 90 days
+    (`server.manifest_retention`), and of all failed records.
+    """
     answer = call(data_dir, "audit", given(stream=stream))
+    if deep:
+        from firehose.cli.objects import audit_objects
+
+        answer |= {"objects": audit_objects(data_dir, stream, is_quiet=as_json)}
+        answer["closes"] = answer["closes"] and not (answer["objects"]["differ"] or answer["objects"]["problems"])
     if as_json:
         output.show_json(answer)
     else:
@@ -170,7 +182,21 @@ def audit(stream: str | None, data_dir: Path, as_json: bool) -> None:
         for each in answer["streams"]:
             if each["problem"]:
                 click.echo(f"firehose: stream {each['stream']!r}: {each['problem']}", err=True)
+        if deep:
+            _show_objects(answer["objects"])
     sys.exit(0 if answer["closes"] else 1)
+
+
+def _show_objects(found: dict[str, Any]) -> None:
+    for each in found["differences"]:
+        click.echo(f"{each['url']} {each['what']}")
+    for each in found["problems"]:
+        click.echo(f"firehose: stream {each['stream']!r}: {each['message']}", err=True)
+    objects, records = output.counted(found["objects"], "object"), output.counted(found["records"], "record")
+    elsewhere = (
+        f"; {found['elsewhere']:,} lie where their stream does not deliver any more" if found["elsewhere"] else ""
+    )
+    click.echo(f"{objects} with {records} read, {found['differ']:,} differ from what was delivered{elsewhere}")
 
 
 def _show_audit(streams: Sequence[dict[str, Any]]) -> None:

@@ -41,6 +41,8 @@ class _Object:
     records: int = 0
     data_bytes: int = 0
     file_rows: int = 0
+    #: What its columns are described by: a table, and its version.
+    schema: dict[str, str] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     failed: list[FailedRows] = field(default_factory=list)
 
@@ -152,6 +154,10 @@ class Sealer:
         if prepared is None:
             await self._encode(cell, out, RECORDS, None, made)
             return made
+        made.schema = {
+            "table": f"{prepared.table.database}.{prepared.table.table}",
+            "schema_version": prepared.table.version,
+        }
         async with self._encoding:
             await self._encode(cell, out, prepared.converter.schema, prepared, made)
         return made
@@ -236,6 +242,7 @@ class Sealer:
             "file_rows": made.file_rows,
             "format": plan.encoder.extension.removeprefix(".") or "records",
             "url": outlet.sink.url,
+            **made.schema,
         }
         return Intent(
             stream=plan.identity.uid,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from firehose.errors import FirehoseError, InvalidError
-from firehose.operations import audit, control, failed, replay, status
+from firehose.operations import audit, control, failed, objects, replay, status
 from firehose.service import Service
 
 Verb = Callable[[Service, dict[str, Any]], Awaitable[Any]]
@@ -18,6 +18,7 @@ Verb = Callable[[Service, dict[str, Any]], Awaitable[Any]]
 VERBS: dict[str, Verb] = {
     "status": status.status,
     "audit": audit.audit,
+    "audit_objects": objects.audit_objects,
     "pause": control.pause,
     "resume": control.resume,
     "flush": control.flush,

@@ -134,6 +134,14 @@ class SqliteStateStore:
         rows = await self._run(lambda c: c.execute(query, (stream, outlet, since_ms)).fetchall())
         return [Manifest(_intent(body, row_set), finished_ms) for body, row_set, finished_ms in rows]
 
+    async def manifest_page(self, stream: str, outlet: str, *, after: str, limit: int) -> list[Manifest]:
+        query = (
+            "SELECT body, rows, finished_ms FROM deliveries WHERE stream = ? AND outlet = ? AND key > ?"
+            " AND finished_ms IS NOT NULL ORDER BY key LIMIT ?"
+        )
+        rows = await self._run(lambda c: c.execute(query, (stream, outlet, after, limit)).fetchall())
+        return [Manifest(_intent(body, row_set), finished_ms) for body, row_set, finished_ms in rows]
+
     async def last_manifest(self, stream: str, outlet: str) -> Manifest | None:
         query = (
             "SELECT body, rows, finished_ms FROM deliveries WHERE outlet = ? AND stream = ? AND finished_ms IS NOT NULL"

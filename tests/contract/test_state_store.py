@@ -178,6 +178,19 @@ async def test_the_last_manifest_is_that_of_the_object_that_stood_last(store: Sq
     assert await store.last_manifest("u1", "failed") is await store.last_manifest("u2", "destination") is None
 
 
+async def test_manifests_come_in_pages_by_their_keys(store: SqliteStateStore) -> None:
+    for key in "dacbe":
+        await store.apply(SaveIntents((intent(key),)))
+        if key != "e":
+            await store.apply(FinishIntent(intent(key), HOUR))
+    pages, after = [], ""
+    while page := await store.manifest_page("u1", "destination", after=after, limit=3):
+        pages.append([each.intent.key for each in page])
+        after = pages[-1][-1]
+    assert pages == [["a", "b", "c"], ["d"]]
+    assert await store.manifest_page("u1", "failed", after="", limit=3) == []
+
+
 async def test_a_manifest_says_what_stands_after_all(store: SqliteStateStore) -> None:
     await store.apply(SaveIntents((intent(),)))
     stands = intent(rows=RowSet.of_range("s", 0, 4), checksum="b0ffee", body_bytes=50, metadata={"a": "b"})

@@ -82,6 +82,21 @@ def test_audit_ends_with_1_where_the_account_does_not_close(house: Daemon) -> No
     assert answer.returncode == 1 and json.loads(answer.stdout)["closes"] is False
 
 
+def test_a_deep_audit_names_objects_that_are_not_as_they_were_delivered(house: Daemon) -> None:
+    answer = house.ask("audit", "--deep")
+    assert answer["closes"] and (answer["objects"]["objects"], answer["objects"]["differ"]) == (2, 0)
+    *_, last = text(house.run("audit", "--deep")).splitlines()
+    assert last == "2 objects with 3 records read, 0 differ from what was delivered"
+    (path,) = house.objects("clicks")
+    path.write_bytes(b"somebody wrote over it")
+    found = house.run("audit", "--deep", "clicks")
+    *_, told, last = found.stdout.decode().splitlines()
+    assert found.returncode == 1 and told.startswith(f"{path.as_uri()} has 22 bytes, ")
+    assert last == "2 objects with 3 records read, 1 differ from what was delivered"
+    assert house.run("audit", "--deep", "--json").returncode == 1
+    assert house.ask("audit")["closes"], "the account itself closes"
+
+
 def test_failed_ls_show_and_stats(house: Daemon) -> None:
     records = house.ask("failed", "ls")["records"]
     assert len(records) == 2

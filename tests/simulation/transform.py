@@ -15,7 +15,7 @@ import pyarrow as pa
 from firehose import arrow
 from firehose.delivery.sealer import RECORDS
 from firehose.errors import UnavailableError
-from firehose.protocols import Converted, Stage
+from firehose.protocols import Converted, Stage, TableSchema
 from firehose.records import Batch, FailedRows, Outcome
 
 OK, FAIL, DROP = range(3)
@@ -104,7 +104,8 @@ class Conversion:
     async def prepare(self) -> Any:
         if self._whims.chance.random() < self._whims.breaks:
             raise UnavailableError("the catalog is away")
-        return SimpleNamespace(converter=SimpleNamespace(schema=RECORDS))
+        table = TableSchema("web", "events", "1", ())
+        return SimpleNamespace(converter=SimpleNamespace(schema=RECORDS), table=table)
 
     async def convert(self, prepared: Any, data: pa.LargeBinaryArray) -> Converted:
         await asyncio.sleep(0)

@@ -16,13 +16,14 @@ from firehose import arrow
 from firehose.budget import BudgetShare, ByteBudget
 from firehose.components import Environment
 from firehose.delivery.buffer import Cell
+from firehose.delivery.conversion import Prepared
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import DESTINATION
 from firehose.delivery.sealer import RECORDS, Sealer
 from firehose.errors import UnavailableError
 from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
-from firehose.protocols import Converted, Written
+from firehose.protocols import Converted, TableSchema, Written
 from firehose.records import Batch
 from firehose.testing import FakeClock, RecordingTelemetry
 from tests.world import World
@@ -76,7 +77,7 @@ class AsTheyAre:
         self.calls = 0
 
     async def prepare(self) -> Any:
-        return dataclasses.make_dataclass("Prepared", ["converter"])(self)
+        return Prepared(TableSchema("web", "events", "3", ()), self, None)  # type: ignore[arg-type]
 
     async def convert(self, prepared: Any, data: pa.LargeBinaryArray) -> Converted:
         self.calls += 1
@@ -115,7 +116,8 @@ async def test_what_a_writer_holds_is_taken_from_the_budget_until_it_is_written(
     budget = ByteBudget(2**30)
     encoder = Hoards(budget)
     sealer = sealer_of(tmp_path, budget, encoder, AsTheyAre(), 1)
-    await sealer.seal([cell_of_slabs()])
+    (intent,) = (await sealer.seal([cell_of_slabs()])).intents
+    assert (intent.facts["table"], intent.facts["schema_version"]) == ("web.events", "3")
     assert encoder.used_bytes == [number * SLAB_BYTES for number in range(SLABS + 1)]
     assert budget.used_bytes == 0
 
