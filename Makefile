@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full check format bench proof lock clean
+.PHONY: help setup demo test test-full torture check format bench proof lock clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -27,7 +27,10 @@ test: $(READY) ## the tests (at most 30 minutes)
 	PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-full: $(READY) ## all tests, the long ones too (at most 90 minutes)
-	SEEDS=0:3000 PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup
+	SEEDS=0:10000 KILLS=200 PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup
+
+torture: $(READY) ## a thousand kills, and worlds that nobody looked at yet (SEEDS=10000:30000); hours
+	SEEDS=$(SEEDS) KILLS=1000 PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup tests/simulation/test_town.py tests/integration/test_kill.py
 
 check: $(READY) ## format, lint, strict types, import floors
 	$(BIN)/ruff format --check .

@@ -44,9 +44,7 @@ class DiscardingService:
     def __init__(self) -> None:
         self._next = 0
 
-    async def put(
-        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
-    ) -> PutAnswer:
+    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
         first = self._next
         self._next += len(data)
         return PutAnswer("log-0123456789abcdef-put", first, len(data), "0123456789abcdef")

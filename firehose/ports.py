@@ -48,13 +48,11 @@ class StreamService(Protocol):
     region: str
     account: str
 
-    async def put(
-        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
-    ) -> PutAnswer:
+    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
         """Store all of `data`, or nothing, and return once it is durable.
 
         `token` is the same for every attempt of one put, and for nothing else; empty where the producer names none.
-        What an earlier attempt stored is not stored again. `may_repeat` False: this is said to be the first attempt.
+        What an earlier attempt stored is not stored again.
 
         Errors: NotFoundError (no such stream, or not active), ThrottledError (nothing was taken), UnavailableError
         (the disk failed), InvalidError (the stream does not take puts).

@@ -49,17 +49,17 @@ class Ingest:
         proof.check(request, sent)
         self._find(name)
 
-        def split() -> tuple[pa.LargeBinaryArray, puts.Attempt]:
+        def split() -> tuple[pa.LargeBinaryArray, bytes]:
             body = expanded(sent, request.headers.get("Content-Encoding", ""), max_bytes=MAX_BODY_BYTES)
             split_body = split_json if request.content_type == "application/json" else split_lines
-            attempt = puts.Attempt.of(proof.principal, request.headers.get("Idempotency-Key", ""), sent)
-            return split_body(body, max_records=MAX_RECORDS), attempt
+            token = puts.token_of(proof.principal, request.headers.get("Idempotency-Key", ""), sent)
+            return split_body(body, max_records=MAX_RECORDS), token
 
         is_small = len(sent) < _INLINE_BYTES and "Content-Encoding" not in request.headers
-        data, attempt = split() if is_small else await self._executor.run(split)
+        data, token = split() if is_small else await self._executor.run(split)
         exchange.lease.take(data.nbytes)
         _check_limits(data)
-        stored = await self._service.put(name, data, token=attempt.token)
+        stored = await self._service.put(name, data, token=token)
         exchange.rows = stored.rows
         first = puts.record_ids(stored)[0]
         return json_answer({"accepted": stored.rows, "stream": name, "first_record_id": first})

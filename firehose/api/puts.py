@@ -36,35 +36,27 @@ class Done:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What all attempts of one put have in common, empty where its producer names none; and whether it is the first."""
-
-    token: bytes = b""
-    may_repeat: bool = True
-
-    @classmethod
-    def of(cls, principal: str, name: str, body: bytes, *, is_first: bool = False) -> Attempt:
-        """Return what tells the put `name` of `principal` with this body from all others."""
-        if not name:
-            return cls()
-        # also the body: a name that is used for two different puts must not cost one of them. SHA-256 is the fastest
-        # here, 1.8 GB/s with the CPU's own instructions
-        said = f"{principal}\n{name}\n".encode(errors="surrogateescape") + sha256(body).digest()
-        return cls(sha256(said).digest(), may_repeat=not is_first)
+def token_of(principal: str, name: str, body: bytes) -> bytes:
+    """Return what tells the put `name` of `principal` with this body from all others, nothing where it has no name."""
+    if not name:
+        return b""
+    # also the body: a name that is used for two different puts must not cost one of them. SHA-256 is the fastest here,
+    # 1.8 GB/s with the CPU's own instructions
+    said = f"{principal}\n{name}\n".encode(errors="surrogateescape") + sha256(body).digest()
+    return sha256(said).digest()
 
 
-async def put_record(service: StreamService, request: Any, attempt: Attempt) -> Done:
+async def put_record(service: StreamService, request: Any, token: bytes) -> Done:
     """Store one record.
 
     Errors: WireError, and those of `StreamService.put`.
     """
     name, data = _decoded("PutRecord", request)
-    stored = await _put(service, name, data, attempt)
+    stored = await _put(service, name, data, token)
     return Done({"RecordId": record_ids(stored)[0], "Encrypted": False}, stored.rows)
 
 
-async def put_record_batch(service: StreamService, request: Any, attempt: Attempt) -> Done:
+async def put_record_batch(service: StreamService, request: Any, token: bytes) -> Done:
     """Store up to 500 records, all or none.
 
     That none was taken is told record by record, with status 200, as producers expect it.
@@ -73,7 +65,7 @@ async def put_record_batch(service: StreamService, request: Any, attempt: Attemp
     """
     name, data = _decoded("PutRecordBatch", request)
     try:
-        stored = await _put(service, name, data, attempt)
+        stored = await _put(service, name, data, token)
     except ThrottledError as error:
         return _none_taken(len(data), SERVICE_UNAVAILABLE, "Slow down.", error)
     except UnavailableError as error:
@@ -117,9 +109,9 @@ def _explained(operation: str, request: Any) -> WireError:
     raise AssertionError(f"{operation}: refused by the decoder, accepted by the model")
 
 
-async def _put(service: StreamService, name: str, data: pa.LargeBinaryArray, attempt: Attempt) -> PutAnswer:
+async def _put(service: StreamService, name: str, data: pa.LargeBinaryArray, token: bytes) -> PutAnswer:
     try:
-        return await service.put(name, data, token=attempt.token, may_repeat=attempt.may_repeat)
+        return await service.put(name, data, token=token)
     except NotFoundError as error:
         raise not_found(service, name) from error
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from firehose.api import puts, shapes, wire
-from firehose.api.auth import Keys, Proof
+from firehose.api.auth import Keys
 from firehose.api.edge import Exchange
 from firehose.api.operations import ControlPlane
 from firehose.api.wire import SERIALIZATION, WireError
@@ -19,9 +18,6 @@ TARGET_PREFIX: Final = "Firehose_20150804."
 
 #: 4 MiB of records in base64 are 5.6 MiB; the rest is for names, white space and escaped slashes.
 MAX_BODY_BYTES: Final = 8 * 2**20
-
-#: What an SDK says of its first attempt: `attempt=1; max=4`.
-_FIRST: Final = re.compile(r"attempt=1\b")
 
 _PUTS: Final = {"PutRecord": puts.put_record, "PutRecordBatch": puts.put_record_batch}
 
@@ -48,16 +44,11 @@ class FirehoseApi:
         put = _PUTS.get(operation)
         if put is None:
             return wire.answer(await self._control.call(operation, members))
-        done = await put(self._service, members, _attempt(request, body, proof))
+        # all attempts of one call of an SDK have it in common
+        token = puts.token_of(proof.principal, request.headers.get("amz-sdk-invocation-id", ""), body)
+        done = await put(self._service, members, token)
         exchange.rows, exchange.code, exchange.reason = done.rows, done.code, done.reason
         return wire.answer(done.members)
-
-
-def _attempt(request: web.Request, body: bytes, proof: Proof) -> puts.Attempt:
-    """Return what all attempts of one call of an SDK have in common, nothing where it names none."""
-    invocation = request.headers.get("amz-sdk-invocation-id", "")
-    is_first = _FIRST.match(request.headers.get("amz-sdk-request", "")) is not None
-    return puts.Attempt.of(proof.principal, invocation, body, is_first=is_first)
 
 
 def _operation(request: web.Request) -> str:

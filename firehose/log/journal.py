@@ -218,13 +218,11 @@ class IngestLog:
         arrival_ms: int | arrow.Ints,
         lane: Lane = "put",
         token: bytes = b"",
-        may_repeat: bool = True,
     ) -> Appended:
         """Return when the rows are on the disk: all of them, or none.
 
-        Of puts to the put lane with the same `token` of 16 bytes only the first is written, as long as it is known;
-        `may_repeat` False: the producer says that it is the first. A caller that is cancelled meanwhile does not know
-        whether the rows were taken.
+        Of puts to the put lane with the same `token` of 16 bytes only the first is written, as long as it is known. A
+        caller that is cancelled meanwhile does not know whether the rows were taken.
 
         Errors: ThrottledError where there is no room, nothing was taken; UnavailableError where a write failed.
         """
@@ -235,7 +233,7 @@ class IngestLog:
             arrival_ms = arrival_ms.astype(np.int64)
         put = Put(stream_uid, lane, data, arrival_ms, token)
         is_named = lane == "put" and len(token) == KEY_BYTES
-        if is_named and (known := self._receipts.find(token, may_repeat=may_repeat)) is not None:
+        if is_named and (known := self._receipts.find(token)) is not None:
             return Appended(*known, is_repeat=True)
         if is_named and (first := self._under_way.get(token)) is not None:
             return replace(await asyncio.shield(first), is_repeat=True)

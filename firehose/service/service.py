@@ -250,9 +250,7 @@ class Service:
 
     # --- what the API asks -------------------------------------------------------------------------------------------
 
-    async def put(
-        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
-    ) -> PutAnswer:
+    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
         """Store records durably. Errors: see `ports.StreamService.put`."""
         runner = self.runners.get(name)
         if runner is None or not runner.takes_puts:
@@ -261,7 +259,7 @@ class Service:
         uid = runner.record.uid
         key = blake2b(token, key=uid.encode(), digest_size=KEY_BYTES).digest() if token else b""
         with runner.putting():
-            found = await self.log.append(uid, data, arrival_ms=arrival_ms, token=key, may_repeat=may_repeat)
+            found = await self.log.append(uid, data, arrival_ms=arrival_ms, token=key)
         if found.is_repeat:
             self.environment.telemetry.emit(PutRepeated(name, found.rows))
         return PutAnswer(found.shard, found.first_sequence, found.rows, uid, found.is_repeat)

@@ -41,7 +41,6 @@ class MemoryService:
         self.views: dict[str, StreamView] = {}
         self.taken: dict[str, list[bytes]] = {}
         self.tokens: list[bytes] = []
-        self.may_repeat: list[bool] = []
         self.fail: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -54,9 +53,7 @@ class MemoryService:
         self.views[name] = StreamView(name=name, **(view | changes))
         return self.views[name]
 
-    async def put(
-        self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"", may_repeat: bool = True
-    ) -> PutAnswer:
+    async def put(self, name: str, data: pa.LargeBinaryArray, *, token: bytes = b"") -> PutAnswer:
         if self.stream(name).status != "ACTIVE":
             raise NotFoundError(f"stream {name!r} is not active")
         self.waiting.release()
@@ -67,7 +64,6 @@ class MemoryService:
         first = len(log)
         log.extend(data.to_pylist())
         self.tokens.append(token)
-        self.may_repeat.append(may_repeat)
         return PutAnswer("log-3f2a", first, len(data), f"uid-of-{name}")
 
     def stream(self, name: str) -> StreamView:

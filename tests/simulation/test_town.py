@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.town import run_town
 
 #: `make test` looks at these; SEEDS=100:200 looks at others.
-SEEDS = range(*(int(each) for each in os.environ.get("SEEDS", "0:400").split(":")))
+SEEDS = range(*(int(each) for each in os.environ.get("SEEDS", "0:1000").split(":")))
 
 #: Coroutines of dead processes are collected in the middle: that is what a crash is.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -96,13 +96,16 @@ async def test_a_put_whose_caller_went_away_is_found_by_its_next_attempt(bench) 
     assert await bench.records(log) == [b"a1", b"b1"]
 
 
-async def test_who_says_to_be_the_first_is_compared_with_the_latest_only(bench) -> None:
+async def test_puts_of_many_pages_are_known(bench) -> None:
     log = await opened(bench)
-    for number in range(PAGE_PUTS + 1):
+    numbers = range(3 * PAGE_PUTS + 1)
+    for number in numbers:
         log._receipts.add(key(number), 2 * number, 2, bench.clock.now_ms())
-    assert (await send(bench, log, 7, may_repeat=False))[2] is False
-    assert (await send(bench, log, 8))[1:] == (16, True)
-    assert (await send(bench, log, PAGE_PUTS, may_repeat=False))[2] is True
+    for number in (*numbers[:: PAGE_PUTS // 7], numbers[-1]):
+        assert (await send(bench, log, number))[1:] == (2 * number, True)
+    unknown = [key(-number) for number in range(1, 20_000)]
+    assert not any(log._receipts.find(each) for each in unknown)
+    assert sum(log._receipts._slots.may_hold(each) for each in unknown) < len(unknown) / 20
 
 
 # --- after a crash ---------------------------------------------------------------------------------------------------
