@@ -161,7 +161,10 @@ class ReceiptsNotSaved(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReceiptsForgotten(Event):
-    """A part of what an opening of the log wrote is damaged: its puts are taken again if they are sent again."""
+    """A part of what an opening of the log wrote is damaged: its puts are taken again if they are sent again.
+
+    `puts`: those that were known so far.
+    """
 
     level: ClassVar[int] = logging.WARNING
     opening: str

@@ -256,7 +256,7 @@ class Receipts:
     def forget(self, opening: str) -> None:
         """Forget the puts of an opening of which a part is damaged, since nobody knows which put that was."""
         gone = [page for page in self._pages if page.opening == opening]
-        if gone:
+        if gone or self.loaded(opening) < END:  # else it was told before
             self._telemetry.emit(ReceiptsForgotten(opening, sum(len(page) for page in gone)))
         for page in gone:
             self._drop(page)
