@@ -73,6 +73,37 @@ class DeliveryFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FailedQuotaFull(Event):
+    """ALARM: as many failed records as may (`server.failed_quota`) wait on this disk for an error output.
+
+    The stream reads nothing more until they are written there; its records wait in the log, and nothing is dropped.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+    stream: str
+    waiting_bytes: int
+    quota_bytes: int
+
+    def measure(self, metrics: Metrics) -> None:
+        _measure_failed_quota(metrics, self.stream, is_full=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedQuotaHasRoom(Event):
+    """Failed records were written to their error output again, and the stream goes on."""
+
+    stream: str
+
+    def measure(self, metrics: Metrics) -> None:
+        _measure_failed_quota(metrics, self.stream, is_full=False)
+
+
+def _measure_failed_quota(metrics: Metrics, stream: str, *, is_full: bool) -> None:
+    told = "1 while a stream waits for its error output with as many failed records as may wait."
+    metrics.gauge("failed_quota_is_full", told, int(is_full), stream=stream)
+
+
+@dataclass(frozen=True, slots=True)
 class StepFailed(Event):
     """A step that every row must pass (catalog, key service, transform, disk, state) failed as a whole. Rows wait."""
 

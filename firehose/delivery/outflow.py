@@ -12,7 +12,7 @@ from firehose.clock import HOUR_MS
 from firehose.delivery.backoff import Backoff
 from firehose.delivery.buffer import Cell
 from firehose.delivery.courier import Courier, PlaceKeptError
-from firehose.delivery.events import BufferSpilled, RecordsExpired
+from firehose.delivery.events import BufferSpilled, FailedQuotaFull, FailedQuotaHasRoom, RecordsExpired
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import FAILED, Outlet
 from firehose.delivery.sealer import Sealed
@@ -53,6 +53,7 @@ class Outflow:
         self._links = links
         self._failed_quota_bytes = failed_quota_bytes
         self._wants_spill = False
+        self._is_full = False
         #: Until when sealing waits after it failed. Units: monotonic milliseconds.
         self._not_before_ms = 0
         self.is_paused = False
@@ -125,11 +126,19 @@ class Outflow:
         return moved
 
     def _may_seal(self) -> bool:
-        if self._outlet.name == FAILED:
-            has_room = sum(intent.body_bytes for intent in self.open.values()) < self._failed_quota_bytes
-        else:
-            has_room = len(self.open) < OPEN_OBJECTS
+        has_room = self._has_failed_room() if self._outlet.name == FAILED else len(self.open) < OPEN_OBJECTS
         return has_room and not self.is_paused
+
+    def _has_failed_room(self) -> bool:
+        """Return whether more failed records may wait for their error output; a change is told."""
+        waiting_bytes, telemetry = sum(intent.body_bytes for intent in self.open.values()), self._parts.telemetry
+        is_full, was_full = waiting_bytes >= self._failed_quota_bytes, self._is_full
+        self._is_full, name = is_full, self._parts.plan.identity.name
+        if is_full and not was_full:
+            telemetry.emit(FailedQuotaFull(name, waiting_bytes, self._failed_quota_bytes))
+        elif was_full and not is_full:
+            telemetry.emit(FailedQuotaHasRoom(name))
+        return not is_full
 
     async def _try_to_seal(self, cells: Sequence[Cell], tasks: asyncio.TaskGroup, backoff: Backoff) -> int:
         """Seal cells; where that fails as a whole, put them back and return how long to wait."""

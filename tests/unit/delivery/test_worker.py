@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pybase64
 
-from firehose.delivery.events import DeliveryFailed, RecordsExpired
+from firehose.delivery.events import DeliveryFailed, FailedQuotaFull, FailedQuotaHasRoom, RecordsExpired
 from firehose.errors import AccessDeniedError, UnavailableError
 from firehose.protocols import Stage
 from firehose.records import Batch, FailedRows, Outcome
@@ -134,6 +134,28 @@ async def test_an_unwritable_error_output_does_not_hold_up_delivery_and_heals(wo
         is_down = False
         await world.clock.advance(60_000)
         assert await world.account() == {"delivered": 10, "dropped": 10, "failed": 20}
+
+
+async def test_a_full_quota_of_failed_records_stops_reading_and_drops_nothing(world):
+    world.transforms, world.failed_quota_bytes = (FailOdd(),), 20_000
+    is_down = True
+    world.failed_sink.fault = lambda step, delivery: AccessDeniedError("no") if is_down else None
+    total = 4_000
+    async with world.worker():
+        for _ in range(0, total, 40):
+            world.source.put("s", records(40), arrival_ms=world.clock.now_ms())
+            await world.clock.advance(1_000)
+        await world.clock.advance(200_000)
+        (full,) = world.telemetry.of(FailedQuotaFull)
+        assert full.waiting_bytes >= full.quota_bytes == 20_000
+        assert full.waiting_bytes < 3 * 20_000, "what was in the buffer already may be sealed"
+        before = await world.account()
+        assert 0 < before["delivered"] + before["dropped"] < total * 3 / 4, "reading stopped"
+        assert not world.telemetry.of(FailedQuotaHasRoom)
+        is_down = False
+        await world.clock.advance(600_000)
+        assert await world.account() == {"delivered": total // 4, "dropped": total // 4, "failed": total // 2}
+    assert len(world.telemetry.of(FailedQuotaHasRoom)) == len(world.telemetry.of(FailedQuotaFull)) >= 1
 
 
 async def test_records_beyond_retention_expire_loudly(world):
