@@ -52,6 +52,10 @@ from firehose.service.runner import StreamRunner, api_members_of, definition_of
 from firehose.state import PutStream, StreamRecord
 from firehose.telemetry import Emitter
 
+#: How long a put may take before its producer is told that nobody knows: a disk that hangs must not keep him for ever.
+#: One that is sent again is stored once, as every retried put.
+PUT_DEADLINE_S = 30.0
+
 #: The service's own bound on streams; each costs a task and a few kilobytes while idle.
 MAX_STREAMS = 5_000
 
@@ -259,7 +263,12 @@ class Service:
         uid = runner.record.uid
         key = blake2b(token, key=uid.encode(), digest_size=KEY_BYTES).digest() if token else b""
         with runner.putting():
-            found = await self.log.append(uid, data, arrival_ms=arrival_ms, token=key)
+            try:
+                async with asyncio.timeout(PUT_DEADLINE_S):
+                    found = await self.log.append(uid, data, arrival_ms=arrival_ms, token=key)
+            except TimeoutError:
+                message = f"the ingest log's disk did not answer in {PUT_DEADLINE_S:g} s; look at it, and at its load"
+                raise UnavailableError(message) from None
         if found.is_repeat:
             self.environment.telemetry.emit(PutRepeated(name, found.rows))
         return PutAnswer(found.shard, found.first_sequence, found.rows, uid, found.is_repeat)
