@@ -198,6 +198,9 @@ class Environment:
     log: IngestLog | None
     #: For writing objects of columns: each holds a row group in memory (128 MiB by default), so only a few at once.
     encoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
+    #: For writing all other objects: each reads back a piece of what was spilled (4 MiB or so). Without it thousands of
+    #: streams that come due together would hold all that they had spilled.
+    writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,20 +84,33 @@ class Intake:
     ) -> int:
         """Read to the shard's end and return its last sequence. `absorb` is given every outcome, in order."""
         async with asyncio.TaskGroup() as tasks:
-            while True:
+            last = None
+            while last is None:
                 await may_read()
-                got = await self._read()
-                if isinstance(got, Batch):
-                    task = tasks.create_task(_outcome(transform, got))
-                    self._window.append(_InTransform(got, got.nbytes, task))
-                is_waiting = not isinstance(got, Batch)
-                while self._window and (is_waiting or len(self._window) >= WINDOW or self._window[0].outcome.done()):
-                    first = self._window[0]
-                    outcome = await first.outcome
-                    self._window.popleft()
-                    absorb(first.given, outcome, first.taken_bytes)
-                if isinstance(got, End):
-                    return got.last
+                last = await self._turn(tasks, transform, absorb)
+            return last
+
+    async def _turn(
+        self,
+        tasks: asyncio.TaskGroup,
+        transform: Callable[[Batch], Awaitable[Outcome]],
+        absorb: Callable[[Batch, Outcome, int], None],
+    ) -> int | None:
+        """Read once and hand on what is ready; return the last sequence at the shard's end.
+
+        No variable outlives a turn: those of an idle shard would keep its last batch, 4 MiB for each of thousands.
+        """
+        got = await self._read()
+        if isinstance(got, Batch):
+            task = tasks.create_task(_outcome(transform, got))
+            self._window.append(_InTransform(got, got.nbytes, task))
+        is_waiting = not isinstance(got, Batch)
+        while self._window and (is_waiting or len(self._window) >= WINDOW or self._window[0].outcome.done()):
+            first = self._window[0]
+            outcome = await first.outcome
+            self._window.popleft()
+            absorb(first.given, outcome, first.taken_bytes)
+        return got.last if isinstance(got, End) else None
 
     async def _read(self) -> Batch | End | None:
         """Return the next rows that are not done, with their bytes taken from the budget; End; or None for now."""

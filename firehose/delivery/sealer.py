@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -98,7 +99,7 @@ class Sealer:
         self._spill = spill
         self._budget = budget
         self._executor = environment.executor
-        self._encoding = environment.encoding
+        self._encoding, self._writing = environment.encoding, environment.writing
         self._clock = environment.clock
         self._telemetry = environment.telemetry
 
@@ -136,14 +137,15 @@ class Sealer:
 
     async def _write_failed(self, cell: Cell, out: Output) -> _Object:
         made = _Object()
-        async for piece in self._spill.pieces(cell):
-            assert isinstance(piece, FailedRows)
-            layout = layout_of(piece.stage, self._plan.stage_facts.get(Stage(piece.stage), {}))
-            await self._executor.run(partial(write_entries, piece, layout, out))
-            made.add(piece.batch())
-            for code in piece.rows.column("code").value_counts().to_pylist():
-                name = f"{piece.stage}/{code['values']}"
-                made.failures[name] = made.failures.get(name, 0) + code["counts"]
+        async with self._writing, aclosing(self._spill.pieces(cell)) as pieces:
+            async for piece in pieces:
+                assert isinstance(piece, FailedRows)
+                layout = layout_of(piece.stage, self._plan.stage_facts.get(Stage(piece.stage), {}))
+                await self._executor.run(partial(write_entries, piece, layout, out))
+                made.add(piece.batch())
+                for code in piece.rows.column("code").value_counts().to_pylist():
+                    name = f"{piece.stage}/{code['values']}"
+                    made.failures[name] = made.failures.get(name, 0) + code["counts"]
         made.file_rows = made.records
         return made
 
@@ -152,7 +154,8 @@ class Sealer:
         conversion = self._plan.conversion
         prepared = await conversion.prepare() if conversion else None
         if prepared is None:
-            await self._encode(cell, out, RECORDS, None, made)
+            async with self._writing:
+                await self._encode(cell, out, RECORDS, None, made)
             return made
         made.schema = {
             "table": f"{prepared.table.database}.{prepared.table.table}",

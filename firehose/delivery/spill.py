@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -58,7 +58,7 @@ class Spill:
         )
         return freed
 
-    async def pieces(self, cell: Cell) -> AsyncIterator[Batch | FailedRows]:
+    async def pieces(self, cell: Cell) -> AsyncGenerator[Batch | FailedRows, None]:
         """Yield the cell's pieces by shard and sequence, reading back one at a time what was spilled.
 
         In this order the same rows make the same bytes, however they came together.
