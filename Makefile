@@ -29,7 +29,8 @@ test: $(READY) ## the tests (at most 30 minutes)
 test-full: $(READY) ## all tests, the long ones too (at most 90 minutes)
 	SEEDS=0:10000 KILLS=200 PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup
 
-torture: $(READY) ## a thousand kills, and worlds that nobody looked at yet (SEEDS=10000:30000); hours
+SEEDS ?= 10000:40000
+torture: $(READY) ## a thousand kills, and worlds that nobody has looked at (SEEDS=10000:40000); hours
 	SEEDS=$(SEEDS) KILLS=1000 PYTHONHASHSEED=0 $(BIN)/pytest -q -n 2 --dist loadgroup tests/simulation/test_town.py tests/integration/test_kill.py
 
 check: $(READY) ## format, lint, strict types, import floors
