@@ -34,6 +34,18 @@ READ_TIMEOUT_MS = 60_000
 #: Connections a client may hold at once: enough for the parts of a few large objects beside many small ones.
 MAX_CONNECTIONS = 50
 
+#: How old a client must be to be made anew because its credentials were refused: 2 s are 50 ms of CPU every 2 s.
+RENEWED_AFTER_S = 2.0
+
+#: How long a client stays open that was replaced: as long as a request may take, and some.
+RETIRED_S = 90.0
+
+#: What AWS says of credentials that are not right, or not any more.
+_ABOUT_CREDENTIALS = {
+    *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidAccessKeyId"),
+    *("SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClientException", "TokenRefreshRequired"),
+}
+
 #: botocore's words; its `auto` is what `client` says of None.
 _ADDRESSING_STYLES = {True: "path", False: "virtual", None: "auto"}
 
@@ -51,13 +63,34 @@ class _Wanted:
     read_timeout_ms: int
 
 
+@dataclass(slots=True)
+class _Held:
+    """A client, and what closes it. `is_refused`: the last answer it got was about its credentials."""
+
+    client: Any
+    open: AsyncExitStack
+    made_s: float
+    is_refused: bool = False
+
+    def look(self, http_response: Any, parsed: Mapping[str, Any], **_: Any) -> None:
+        """Take note of an answer, as botocore's `after-call`."""
+        code = str(parsed.get("Error", {}).get("Code", ""))
+        # HEAD has no body to say more than 400
+        self.is_refused = http_response.status_code in (401, 403) or code in _ABOUT_CREDENTIALS or code == "400"
+
+
 class AwsClients:
-    """Makes clients of AWS and keeps them until closed. `region`: where nothing else says one."""
+    """Makes clients of AWS and keeps them until closed. `region`: where nothing else says one.
+
+    One whose credentials are refused is made anew, with those that are found then: a file that was put right, or a
+    profile that came later, heals what waits without a restart.
+    """
 
     def __init__(self, region: str | None = None) -> None:
         self._region = region
-        self._clients: dict[_Wanted, Any] = {}
-        self._open = AsyncExitStack()
+        self._clients: dict[_Wanted, _Held] = {}
+        #: Clients that may be in use yet, and since when they are not handed out.
+        self._retired: list[tuple[float, AsyncExitStack]] = []
         self._making = asyncio.Lock()
 
     async def client(
@@ -80,32 +113,53 @@ class AwsClients:
         """
         wanted = _Wanted(service, region, role_arn, external_id, endpoint_url, path_style, read_timeout_ms)
         async with self._making:
-            if wanted not in self._clients:
+            held, now_s = self._clients.get(wanted), asyncio.get_running_loop().time()
+            if held is None or (held.is_refused and now_s - held.made_s >= RENEWED_AFTER_S):
                 with aws_errors(service, f"AWS client of {service}"):
-                    self._clients[wanted] = await self._make(wanted)
-        return self._clients[wanted]
+                    made = await self._make(wanted, now_s)
+                if held is not None:
+                    self._retired.append((now_s, held.open))
+                self._clients[wanted] = held = made
+                await self._close_retired(now_s - RETIRED_S)
+        return held.client
 
     async def close(self) -> None:
         """Close all clients; the next one asked for is made anew."""
-        self._clients.clear()
-        await self._open.aclose()
+        async with AsyncExitStack() as stack:
+            for held in self._clients.values():
+                stack.push_async_callback(held.open.aclose)
+            for _, opened in self._retired:
+                stack.push_async_callback(opened.aclose)
+            self._clients.clear()
+            self._retired.clear()
 
-    async def _make(self, wanted: _Wanted) -> Any:
+    async def _close_retired(self, before_s: float) -> None:
+        for entry in [each for each in self._retired if each[0] < before_s]:
+            self._retired.remove(entry)
+            await entry[1].aclose()
+
+    async def _make(self, wanted: _Wanted, now_s: float) -> _Held:
         from aiobotocore.session import get_session
+        from botocore.exceptions import NoCredentialsError
 
         session = get_session()
         region = wanted.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or self._region
         if wanted.role_arn:
             session = await _session_of_role(session, wanted.role_arn, wanted, region)
+        elif await session.get_credentials() is None:
+            raise NoCredentialsError()  # and it is looked again for them the next time
         made = session.create_client(
             wanted.service, region_name=region, endpoint_url=wanted.endpoint_url, config=_config(wanted)
         )
+        opened = AsyncExitStack()
         try:
-            return await self._open.enter_async_context(made)
+            held = _Held(await opened.enter_async_context(made), opened, now_s)
         except ValueError as error:
             raise InvalidError(
                 f"AWS client of {wanted.service}: {error}", code=_code(wanted.service, "InvalidRequest")
             ) from error
+        held.client.meta.events.register("after-call", held.look)
+        return held
 
 
 def is_aws(endpoint_url: str) -> bool:
@@ -163,7 +217,7 @@ _NAMES = {"s3": "S3", "lambda": "Lambda", "glue": "DataFormatConversion", "kms":
 _KINDS: dict[type[FirehoseError], str] = {
     ThrottledError: """
         SlowDown RequestLimitExceeded TooManyRequestsException Throttling ThrottlingException ThrottledException
-        RequestThrottled LimitExceededException EC2ThrottledException""",
+        RequestThrottled LimitExceededException EC2ThrottledException 503""",
     UnavailableError: """
         InternalError InternalFailure InternalServiceException ServiceUnavailable ServiceException RequestTimeout
         OperationTimeoutException ResourceNotReadyException
@@ -186,6 +240,7 @@ _KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes.split
 
 #: Firehose's words, where they are others than the service's.
 _RENAMED = {
+    "503": "SlowDown",  # of HEAD, whose answers have no body that says more
     "InvalidAccessKeyId": "AccessDenied",
     "SignatureDoesNotMatch": "AccessDenied",
     "RequestTimeTooSkewed": "AccessDenied",

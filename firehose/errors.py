@@ -37,6 +37,10 @@ class FirehoseError(Exception):
         if code is not None:
             self.code = code
 
+    def say_more(self, text: str) -> None:
+        """Add to the message, so that logs show it: what `add_note` adds shows in tracebacks only."""
+        self.args = (f"{self}; {text}",)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -130,7 +130,8 @@ class Upload:
         except FirehoseError as error:
             if because is None:
                 raise
-            because.add_note(f"its upload {self._target['UploadId']} was left behind with its parts: {error}")
+            told = f"its upload {self._target['UploadId']} was left behind with its parts: {error}"
+            because.say_more(told) if isinstance(because, FirehoseError) else because.add_note(told)
 
 
 def _condition(if_absent: bool) -> dict[str, str]:

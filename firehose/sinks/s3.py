@@ -100,7 +100,7 @@ class S3Sink:
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Create the object. Errors: ConflictError where another stands under its key."""
         bucket = await self._bucket()
-        if await self.guarantee() == "overwrite" and await self._stands(bucket, delivery):
+        if await self.guarantee() == "overwrite" and await self._seems_to_stand(bucket, delivery):
             return Receipt(delivery.rows, existed=True)
         try:
             if delivery.body_bytes > self._config.multipart_bytes:
@@ -164,6 +164,12 @@ class S3Sink:
             path_style=config.path_style,
         )
         return Bucket(client, config.bucket)
+
+    async def _seems_to_stand(self, bucket: Bucket, delivery: Delivery) -> bool:
+        try:
+            return await self._stands(bucket, delivery)
+        except InvalidError:
+            return False  # an answer to HEAD has no body: the put's says what is wrong
 
     async def _stands(self, bucket: Bucket, delivery: Delivery) -> bool:
         """Return whether the object stands there. Errors: ConflictError where it is another one."""
