@@ -158,7 +158,7 @@ async def test_a_catalog_that_cannot_tell_ends_the_search(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     away = GlueCatalogConfig(endpoint_url="http://127.0.0.1:8").build(build_context.environment)
-    with pytest.raises(AccessDeniedError, match="in AWS Glue: Unable to locate credentials"):
+    with pytest.raises(AccessDeniedError, match="AWS client of glue: Unable to locate credentials"):
         await FirstOf([here, away]).table_schema("a", "b")
     with pytest.raises(NotFoundError, match=r"there are no tables.*; no table a.b in"):
         await FirstOf([here, here]).table_schema("a", "b")

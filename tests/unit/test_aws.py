@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 from botocore import exceptions as botocore
 
-from firehose.aws import AwsClients, aws_errors, is_aws
+from firehose.aws import RENEWED_AFTER_S, RETIRED_S, AwsClients, aws_errors, is_aws
 from firehose.errors import (
     AccessDeniedError,
     ConflictError,
@@ -242,3 +244,45 @@ async def test_closed_clients_are_made_anew(clients: AwsClients) -> None:
 def test_importing_the_sink_does_not_load_botocore() -> None:
     code = "import sys, firehose.aws, firehose.sinks.s3; sys.exit('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+async def test_a_client_whose_credentials_are_refused_is_made_anew_and_the_old_one_closed_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
+    clients = AwsClients("us-east-1")
+    try:
+        first = await clients.client("s3")
+        (held,) = clients._clients.values()
+        for status, code, is_refused in ((403, "AccessDenied", True), (200, "", False), (400, "ExpiredToken", True)):
+            held.look(http_response=SimpleNamespace(status_code=status), parsed={"Error": {"Code": code}})
+            assert held.is_refused is is_refused
+        assert await clients.client("s3") is first, "not at once"
+        now_s += RENEWED_AFTER_S
+        second = await clients.client("s3")
+        assert second is not first and await clients.client("s3") is second
+        assert len(clients._retired) == 1
+        (held,) = clients._clients.values()
+        held.is_refused = True
+        now_s += RETIRED_S + 1
+        assert await clients.client("s3") is not second
+        assert len(clients._retired) == 1, "the first is closed, the second may be in use"
+    finally:
+        monkeypatch.undo()
+        await clients.close()
+
+
+async def test_credentials_that_are_not_there_yet_are_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    clients = AwsClients("us-east-1")
+    try:
+        for _ in range(2):
+            with pytest.raises(AccessDeniedError, match="Unable to locate credentials; set AWS_ACCESS_KEY_ID"):
+                await clients.client("s3")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        assert await clients.client("s3") is await clients.client("s3")
+    finally:
+        await clients.close()
