@@ -169,3 +169,12 @@ class ReceiptsForgotten(Event):
     level: ClassVar[int] = logging.WARNING
     opening: str
     puts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsUnreadable(Event):
+    """What a file knows of puts cannot be read: they are taken again if they are sent again."""
+
+    level: ClassVar[int] = logging.WARNING
+    path: str
+    error: str

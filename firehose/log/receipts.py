@@ -26,7 +26,7 @@ import numpy.typing as npt
 from firehose.clock import Clock
 from firehose.executors import Executor
 from firehose.filesystem import FileSystem
-from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved
+from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved, ReceiptsUnreadable
 from firehose.log.segment import check_preamble, preamble, shard_of
 from firehose.telemetry import Emitter
 
@@ -265,7 +265,10 @@ class Receipts:
     # --- files -------------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Remember what earlier processes saved. Errors: OSError; DataDirectoryError where a newer version wrote it."""
+        """Remember what earlier processes saved; a file that the disk refuses is told of, and does without.
+
+        Errors: OSError where the folder itself is refused; DataDirectoryError where a newer version wrote it.
+        """
         for page, place in await self._executor.run(lambda: list(self._load())):
             self._pages.append(page)
             self._puts += len(page)
@@ -279,7 +282,11 @@ class Receipts:
             stem = name.removesuffix(_ENDING)
             if name != stem and stem.isdecimal():
                 self._number = max(self._number, int(stem))
-                yield from _read_page(self._folder / name, self._files)
+                path = self._folder / name
+                try:
+                    yield from _read_page(path, self._files)
+                except OSError as error:  # the streams are worth more than what is known of their last puts
+                    self._telemetry.emit(ReceiptsUnreadable(str(path), str(error)))
 
     async def save(self, *, now: bool = True) -> None:
         """Save what is not saved yet; where not `now`, only if that was not done in the last seconds.

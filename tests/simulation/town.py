@@ -25,7 +25,7 @@ from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.datadir import DataDirectory
 from firehose.delivery.buffer import Hints
 from firehose.errors import FirehoseError, NotFoundError, ThrottledError
-from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved
+from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved, ReceiptsUnreadable
 from firehose.operations import VERBS
 from firehose.ports import PutAnswer
 from firehose.service import Service
@@ -280,7 +280,10 @@ class Town:
 
     def _is_forgetful(self) -> bool:
         """Return whether it was told that puts may not be known any more."""
-        return any(isinstance(event, ReceiptsNotSaved | ReceiptsForgotten) for event in self.telemetry.events)
+        return any(
+            isinstance(event, ReceiptsNotSaved | ReceiptsForgotten | ReceiptsUnreadable)
+            for event in self.telemetry.events
+        )
 
     def _clock_ms(self) -> int:
         assert self.machine.clock is not None

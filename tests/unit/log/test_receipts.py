@@ -14,7 +14,7 @@ import pytest
 from firehose.errors import DataDirectoryError, ThrottledError, UnavailableError
 from firehose.executors import InlineExecutor
 from firehose.log import IngestLog
-from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved
+from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved, ReceiptsUnreadable
 from firehose.log.receipts import PAGE_PUTS, SAVE_EVERY_MS, Place, Receipts
 from firehose.testing import FakeClock, RecordingTelemetry
 from tests.disk import FOLDER, MemoryDisk
@@ -280,6 +280,25 @@ async def test_a_damaged_page_costs_what_stands_behind_the_damage(bench) -> None
     bench.kill()
     log = await opened(bench)
     assert [(await send(bench, log, number))[2] for number in range(3)] == [True, True, False]
+
+
+async def test_a_page_that_the_disk_refuses_keeps_nobody_from_starting(bench) -> None:
+    log = await opened(bench)
+    await send(bench, log, 1)
+    await log.close()
+    bench.kill()
+
+    def plan(verb: str, path: Any) -> int | None:
+        if verb == "read" and path.name.endswith(".rcp"):
+            raise OSError(errno.EIO, "Input/output error")
+        return None
+
+    bench.disk.plan = plan
+    log = await opened(bench)
+    assert len(bench.telemetry.of(ReceiptsUnreadable)) == 1
+    assert (await send(bench, log, 1))[2] is True, "its frame is there yet"
+    assert (await send(bench, log, 2))[2] is False
+    await log.close()
 
 
 async def test_receipts_of_a_newer_version_are_refused(bench) -> None:
