@@ -50,7 +50,7 @@ streams:
     sink: {{type: file, path: {sink}, prefix: "table/"}}
     failed: {{prefix: "table-failed/"}}
   parts:
-    buffer: {{size: 6MiB, interval: 2s}}
+    buffer: {{size: 6MiB, interval: 15s}}
     sink: {{type: s3, bucket: {bucket}, endpoint_url: "{store}", multipart_above: 5MiB, part_size: 5MiB}}
     failed: {{prefix: "parts-failed/"}}
 """
