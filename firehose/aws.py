@@ -40,10 +40,12 @@ RENEWED_AFTER_S = 2.0
 #: How long a client stays open that was replaced: as long as a request may take, and some.
 RETIRED_S = 90.0
 
-#: What AWS says of credentials that are not right, or not any more.
+#: What AWS says of credentials that are not right, or not any more; the numbers are all that an answer to HEAD says. A
+#: policy that denies (AccessDenied) is none of it: other credentials are not found for that.
 _ABOUT_CREDENTIALS = {
     *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidAccessKeyId"),
     *("SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClientException", "TokenRefreshRequired"),
+    *("400", "401", "403"),
 }
 
 #: botocore's words; its `auto` is what `client` says of None.
@@ -72,11 +74,9 @@ class _Held:
     made_s: float
     is_refused: bool = False
 
-    def look(self, http_response: Any, parsed: Mapping[str, Any], **_: Any) -> None:
+    def look(self, parsed: Mapping[str, Any], **_: Any) -> None:
         """Take note of an answer, as botocore's `after-call`."""
-        code = str(parsed.get("Error", {}).get("Code", ""))
-        # HEAD has no body to say more than 400
-        self.is_refused = http_response.status_code in (401, 403) or code in _ABOUT_CREDENTIALS or code == "400"
+        self.is_refused = parsed.get("Error", {}).get("Code", "") in _ABOUT_CREDENTIALS
 
 
 class AwsClients:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -139,6 +139,13 @@ class ConvertConfig(Config):
     """The version of the table; `LATEST` follows later versions."""
     deserializer: DeserializerConfig = Field(default_factory=lambda: {"type": "openx"}, validate_default=True)
     """How JSON is read."""
+
+    def asked(self, defined: Iterable[str]) -> list[str]:
+        """Return which of the catalogs that are defined are asked for the table, in turn; none where nothing says."""
+        names = list(defined)
+        if self.catalog is not None:
+            return [name for name in names if name == self.catalog]
+        return names if self.glue is not None or len(names) == 1 else []
 
 
 class FunctionConfig(Config):

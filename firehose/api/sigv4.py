@@ -49,13 +49,13 @@ class Claim:
     signed_headers: tuple[str, ...]
     signature: str
 
-    def check(self, method: str, raw_path: str, headers: Headers, body: bytes) -> None:
-        """Prove the signature over the whole request. `raw_path` is path and query as on the wire.
+    def check(self, method: str, raw_path: str, headers: Headers, body_hash: str) -> None:
+        """Prove the signature over the whole request. `raw_path` is path and query as on the wire, `body_hash` hex.
 
         Errors: AuthError, InvalidSignatureException.
         """
         scope = f"{self.date}/{self.region}/{SERVICE}/aws4_request"
-        canonical = _canonical_request(method, raw_path, headers, self.signed_headers, body)
+        canonical = _canonical_request(method, raw_path, headers, self.signed_headers, body_hash)
         text = "\n".join((ALGORITHM, self.time, scope, hashlib.sha256(canonical).hexdigest()))
         expected = hmac.new(_signing_key(self.secret, self.date, self.region), text.encode(), "sha256").hexdigest()
         if not hmac.compare_digest(expected, self.signature):
@@ -111,7 +111,7 @@ def _check_time(time: str, scope_date: str, now_ms: int) -> None:
         )
 
 
-def _canonical_request(method: str, raw_path: str, headers: Headers, signed: tuple[str, ...], body: bytes) -> bytes:
+def _canonical_request(method: str, raw_path: str, headers: Headers, signed: tuple[str, ...], body_hash: str) -> bytes:
     path, _, query = raw_path.partition("?")
     pairs = sorted((_quoted(name), _quoted(value)) for name, value in parse_qsl(query, True))
     lines = [
@@ -121,7 +121,7 @@ def _canonical_request(method: str, raw_path: str, headers: Headers, signed: tup
         *(f"{name}:{','.join(' '.join(value.split()) for value in headers.getall(name, ()))}" for name in signed),
         "",
         ";".join(signed),
-        hashlib.sha256(body).hexdigest(),
+        body_hash,
     ]
     return "\n".join(lines).encode(errors="surrogateescape")  # headers need not be UTF-8
 

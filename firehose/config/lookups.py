@@ -6,12 +6,12 @@ A configuration of which some parts were left out, because they are wrong alread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from firehose.catalogs.file import FileCatalog, FileCatalogConfig
 from firehose.catalogs.first_of import FirstOf
 from firehose.clock import Clock
-from firehose.components import ConvertConfig, FunctionConfig
+from firehose.components import FunctionConfig
 from firehose.config.checks import Finding
 from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.errors import FirehoseError, NotFoundError
@@ -44,7 +44,7 @@ async def table_findings(configuration: Configuration) -> tuple[list[Finding], l
     for name, stream in configuration.streams.items():
         if not stream.convert:
             continue
-        asked = _catalogs_here(stream.convert, list(defined), catalogs)
+        asked = [catalogs[each] for each in stream.convert.asked(defined) if each in catalogs]
         if not asked:
             continue
         database, table = stream.convert.table.split(".")
@@ -56,15 +56,6 @@ async def table_findings(configuration: Configuration) -> tuple[list[Finding], l
             if stream.convert.glue is None or not isinstance(error, NotFoundError):
                 found.append(Finding(("streams", name, "convert", "table"), str(error), also=("catalogs",)))
     return found, doubted
-
-
-def _catalogs_here(
-    convert: ConvertConfig, defined: Sequence[str], catalogs: Mapping[str, FileCatalog]
-) -> list[FileCatalog]:
-    """Return the catalogs among those asked for a table that can be asked without calling anybody."""
-    names = defined if convert.catalog is None else [convert.catalog]
-    is_settled = convert.glue is not None or len(names) == 1
-    return [catalogs[each] for each in names if each in catalogs] if is_settled else []
 
 
 def _key_column_doubts(name: str, stream: StreamConfig, schema: TableSchema) -> Iterator[Finding]:

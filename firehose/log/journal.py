@@ -183,12 +183,12 @@ class IngestLog:
         """Read what the last processes did not save of their receipts out of their frames."""
         unknown = self._backlog.unknown
         for segment in [*unknown, *self._backlog.segments.values()]:
-            number, size_bytes = self._receipts.loaded(segment.opening)
+            number, size_bytes = self._receipts.saved(segment.opening)
             is_short = (segment.number, segment.generation) == (number, 0) and segment.size_bytes < size_bytes
             if is_short or segment.is_damaged or segment.holes is not None or segment in unknown:
                 self._receipts.forget(segment.opening)
         for segment in list(self._backlog.segments.values()):
-            loaded = self._receipts.loaded(segment.opening)
+            loaded = self._receipts.saved(segment.opening)
             if segment.holes is None and segment.number >= loaded.number:
                 known_bytes = loaded.size_bytes if (segment.number, segment.generation) == (loaded.number, 0) else 0
                 await self._read_receipts_of(segment, known_bytes, since_ms)

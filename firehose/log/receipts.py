@@ -249,14 +249,14 @@ class Receipts:
         """Say that all puts of this opening up to `place` were added."""
         self._place = place
 
-    def loaded(self, opening: str) -> Place:
-        """Return up to where the puts of an earlier opening were loaded."""
+    def saved(self, opening: str) -> Place:
+        """Return up to where all puts of an opening are in files."""
         return self._saved.get(opening, BEGIN)
 
     def forget(self, opening: str) -> None:
         """Forget the puts of an opening of which a part is damaged, since nobody knows which put that was."""
         gone = [page for page in self._pages if page.opening == opening]
-        if gone or self.loaded(opening) < END:  # else it was told before
+        if gone or self.saved(opening) < END:  # else it was told before
             self._telemetry.emit(ReceiptsForgotten(opening, sum(len(page) for page in gone)))
         for page in gone:
             self._drop(page)
@@ -272,7 +272,7 @@ class Receipts:
         for page, place in await self._executor.run(lambda: list(self._load())):
             self._pages.append(page)
             self._puts += len(page)
-            self._saved[page.opening] = max(self.loaded(page.opening), place)
+            self._saved[page.opening] = max(self.saved(page.opening), place)
         self._shed()
         self._fill_slots()
 
@@ -299,11 +299,11 @@ class Receipts:
         self._save_due_ms = now_ms + SAVE_EVERY_MS
         self._shed()
         place = self._place
-        if self._wanted_ms and self._saved.get(self._opening, BEGIN) < place:
+        if self._wanted_ms and self.saved(self._opening) < place:
             self._growing(self._opening)  # also where no put had a key: nobody need look again
         last = {page.opening: page for page in self._pages}
         for page, end in [(page, len(page.unsaved)) for page in self._pages]:
-            before = self._saved.get(page.opening, BEGIN)
+            before = self.saved(page.opening)
             # only the last page of an opening may say that all is known
             after = before if page is not last[page.opening] else place if page.opening == self._opening else END
             if end or before < after:

@@ -19,7 +19,7 @@ from firehose.operations.parameters import number
 from firehose.protocols import Stage
 from firehose.records import WHOLE, RowSet
 from firehose.service import Service
-from firehose.service.planning import build_outlets
+from firehose.service.planning import build_outlets, close_outlets
 from firehose.service.runner import StreamRunner
 from firehose.state import Manifest
 
@@ -204,6 +204,4 @@ class FailedReader:
 
     async def close(self) -> None:
         """Close connections."""
-        await self._destination.sink.close()
-        if self._outlet.sink is not self._destination.sink:
-            await self._outlet.sink.close()
+        await close_outlets(self._destination, self._outlet)

@@ -17,7 +17,7 @@ from firehose.errors import FirehoseError, InvalidError, NotFoundError
 from firehose.executors import Executor
 from firehose.operations.parameters import chosen, number
 from firehose.service import Service
-from firehose.service.planning import build_outlets
+from firehose.service.planning import build_outlets, close_outlets
 from firehose.service.runner import StreamRunner
 from firehose.state import Intent
 
@@ -113,8 +113,7 @@ class _Stream:
                         if clock.monotonic_ms() >= until_ms or len(self.checked.differences) >= MOST_NAMED:
                             return outlet.name, key
         finally:
-            for sink in {id(each.sink): each.sink for each in outlets}.values():
-                await sink.close()
+            await close_outlets(*outlets)
         return None
 
     async def _look(self, outlet: Outlet, intent: Intent, *, may_be_gone: bool) -> None:

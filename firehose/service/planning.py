@@ -104,9 +104,14 @@ async def close_plan(plan: StreamPlan) -> None:
         stack.push_async_callback(plan.source.close)
         for transform in plan.transforms:
             stack.push_async_callback(transform.close)
-        stack.push_async_callback(plan.destination.sink.close)
-        if plan.failed.sink is not plan.destination.sink:
-            stack.push_async_callback(plan.failed.sink.close)
+        stack.push_async_callback(close_outlets, plan.destination, plan.failed)
+
+
+async def close_outlets(*outlets: Outlet) -> None:
+    """Close their sinks, each once, the rest too where one fails."""
+    async with AsyncExitStack() as stack:
+        for sink in {id(each.sink): each.sink for each in outlets}.values():
+            stack.push_async_callback(sink.close)
 
 
 def _hints(buffer: BufferConfig, default_bytes: int) -> Hints:
@@ -125,11 +130,10 @@ def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | N
 
 def catalog_of(convert: ConvertConfig, shared: Shared) -> Catalog:
     """Return where the table of a conversion is looked up. Errors: InvalidError where nothing says where."""
-    names = list(shared.catalogs) if convert.catalog is None else [convert.catalog]
-    found = [shared.catalogs[name] for name in names if name in shared.catalogs]
+    found = [shared.catalogs[name] for name in convert.asked(shared.catalogs)]
     if convert.glue is not None:
         found.append(GlueCatalog(convert.glue, shared.environment))
-    elif len(found) != 1:
+    if not found:
         known = ", ".join(shared.catalogs) or "none"
         raise InvalidError(f"convert: `catalog` must name one of the catalogs; defined: {known}")
     return FirstOf(found)

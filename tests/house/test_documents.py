@@ -10,6 +10,7 @@ import pytest
 
 from firehose import arrow
 from firehose.api import bodies, ingest, puts
+from firehose.cli import put
 from firehose.components import BuildContext, FunctionConfig
 from firehose.config.loader import load
 from firehose.converters.times import days_of_text, micros_of_text
@@ -70,6 +71,7 @@ def test_the_limits_of_plain_http_are_those_of_the_service() -> None:
     assert said["body"] == format_bytes(ingest.MAX_BODY_BYTES).replace("M", " M")
     assert said["records in a body"].startswith(f"{ingest.MAX_RECORDS:,};")
     assert said["one record"].startswith(f"{puts.MAX_RECORD_BYTES:,} bytes")
+    assert put.RECORD_BYTES == puts.MAX_RECORD_BYTES, "the command knows it without loading the service"
     assert said["what a compressed body may expand to"].startswith(f"{bodies.MAX_EXPANSION} times its size; 1 MiB")
     assert said["time to send the body"] == f"{bodies.MAX_READ_S} s"
     assert said["bodies of all requests under way"].startswith(f"{bodies.MAX_TOTAL_BYTES >> 20} MiB together")

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -244,7 +245,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fault:
+class Fault(ABC):
     """Strikes requests for the operations `on` (none: for all) whose target holds `path`, the first `times` of them."""
 
     on: tuple[str, ...] = ()
@@ -256,9 +257,9 @@ class Fault:
         is_meant = not self.on or operation in self.on
         return is_meant and self.path in target and (self.times is None or struck < self.times)
 
+    @abstractmethod
     def strike(self, exchange: _Exchange) -> None:
         """Do to a request what this fault does."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,8 +11,8 @@ import pytest
 from firehose import arrow
 from firehose.errors import UnavailableError
 from firehose.service import service as module
-from firehose.service.events import PutRepeated
-from tests.service_world import ServiceWorld, put, total
+from firehose.service.events import LogMeasured, PutRepeated
+from tests.service_world import ServiceWorld, ask, put, total
 
 
 async def test_a_put_over_a_disk_that_hangs_ends_and_its_next_attempt_is_the_same_put(
@@ -62,3 +62,10 @@ async def test_keys_are_known_after_a_restart_and_not_by_a_stream_that_is_made_a
         await world.until(lambda: not service.runners)
     async with world.running(clicks=world.config()) as service:
         assert not (await service.put("clicks", arrow.binary_column([b"x"]), token=b"k")).is_repeat
+
+
+async def test_it_is_shown_how_far_back_puts_are_known(world: ServiceWorld) -> None:
+    async with world.running(clicks=world.config()) as service:
+        assert (await ask(service, "status"))["retry_window_ms"] == 15 * 60_000
+        await world.until(lambda: world.telemetry.of(LogMeasured), "a measurement")
+        assert world.telemetry.of(LogMeasured)[-1].retry_window_ms == 15 * 60_000

@@ -74,6 +74,7 @@ async def test_an_orphan_is_delivered_to_its_end_and_then_gone(world: ServiceWor
     async with world.running(**now) as service:
         (found,) = [each for each in (await ask(service, "status"))["streams"] if each["name"] == "clicks"]
         assert (found["state"], found["backlog_records"]) == ("orphaned", 2)
+        assert service.stream("clicks").status == "DELETING", "the nearest word that the API has"
         with pytest.raises(NotFoundError, match="'clicks' is orphaned: no file defines it"):
             await put(service, "clicks", b"three")
         repair()
