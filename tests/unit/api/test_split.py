@@ -13,6 +13,7 @@ from firehose.api import split
 from firehose.api.wire import WireError
 
 split_lines = partial(split.split_lines, max_records=1_000)
+split_lines(b"what the first call of all loads belongs to no example")
 split_json = partial(split.split_json, max_records=1_000)
 
 

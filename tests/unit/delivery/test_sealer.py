@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,8 @@ from firehose.protocols import Converted, TableSchema, Written
 from firehose.records import Batch
 from firehose.testing import FakeClock, RecordingTelemetry
 from tests.world import World
+
+T = TypeVar("T")
 
 SLABS, SLAB_BYTES = 3, 4 * 2**20
 
@@ -87,17 +90,26 @@ class AsTheyAre:
         return Converted(pa.RecordBatch.from_arrays([data], schema=RECORDS), np.zeros(0, np.int64), (), ())
 
 
-def sealer_of(folder: Path, budget: ByteBudget, encoder: Hoards, conversion: AsTheyAre, places: int) -> Sealer:
+class InTurns(InlineExecutor):
+    """Lets others go on before each call, as threads do."""
+
+    async def run(self, call: Callable[[], T]) -> T:
+        await asyncio.sleep(0)
+        return call()
+
+
+def sealer_of(folder: Path, budget: ByteBudget, encoder: Hoards, conversion: AsTheyAre | None, places: int) -> Sealer:
     plan = dataclasses.replace(World(folder).plan(), encoder=encoder, conversion=conversion)
     environment = Environment(
         clock=FakeClock(),
         telemetry=RecordingTelemetry(),
-        executor=InlineExecutor(),
+        executor=InTurns(),
         files=OsFileSystem(),
         data_dir=folder,
         aws=None,  # type: ignore[arg-type]
         log=None,
-        encoding=asyncio.Semaphore(places),
+        encoding=asyncio.Semaphore(places if conversion else 4),
+        writing=asyncio.Semaphore(4 if conversion else places),
     )
     parts = Parts.build(plan, environment, None, BudgetShare(budget), random.Random(7))  # type: ignore[arg-type]
     parts.outbox.recover(())  # which makes the folder
@@ -133,10 +145,13 @@ async def test_what_a_writer_held_comes_back_when_sealing_fails(tmp_path: Path) 
     assert (await sealer.seal([cell_of_slabs()])).intents
 
 
+@pytest.mark.parametrize("conversion", [AsTheyAre(), None], ids=["columns", "records"])
 @pytest.mark.parametrize("places", [1, 2])
-async def test_only_so_many_objects_of_columns_are_written_at_once(tmp_path: Path, places: int) -> None:
+async def test_only_so_many_objects_are_written_at_once(
+    tmp_path: Path, places: int, conversion: AsTheyAre | None
+) -> None:
     budget = ByteBudget(2**30)
     encoder = Hoards(budget)
-    sealer = sealer_of(tmp_path, budget, encoder, AsTheyAre(), places)
+    sealer = sealer_of(tmp_path, budget, encoder, conversion, places)
     await asyncio.gather(*(sealer.seal([cell_of_slabs(shard)]) for shard in ("s", "t", "u", "v")))
     assert (encoder.most_writers, encoder.writers) == (places, 0)
