@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -29,7 +28,8 @@ from firehose.log.index import Key
 from firehose.log.reader import LogShard
 from firehose.log.receipts import KEY_BYTES, Receipts
 from firehose.log.recovery import load_segments
-from firehose.log.segment import Segment, parse_name, shard_of
+from firehose.log.relearning import relearn
+from firehose.log.segment import parse_name, shard_of
 from firehose.log.writer import Appended, GroupWriter, Limits
 from firehose.protocols import Lag
 from firehose.telemetry import Emitter
@@ -176,37 +176,8 @@ class IngestLog:
             limits=Limits(quota_bytes, reserve_bytes, min(segment_bytes, quota_bytes // _QUOTA_SEGMENTS)),
         )
         if retry_window_ms:
-            await log._read_receipts(clock.now_ms() - retry_window_ms)
+            await relearn(receipts, backlog, log._access, since_ms=clock.now_ms() - retry_window_ms)
         return log
-
-    async def _read_receipts(self, since_ms: int) -> None:
-        """Read what the last processes did not save of their receipts out of their frames."""
-        unknown = self._backlog.unknown
-        for segment in [*unknown, *self._backlog.segments.values()]:
-            number, size_bytes = self._receipts.saved(segment.opening)
-            is_short = (segment.number, segment.generation) == (number, 0) and segment.size_bytes < size_bytes
-            if is_short or segment.is_damaged or segment.holes is not None or segment in unknown:
-                self._receipts.forget(segment.opening)
-        for segment in list(self._backlog.segments.values()):
-            loaded = self._receipts.saved(segment.opening)
-            if segment.holes is None and segment.number >= loaded.number:
-                known_bytes = loaded.size_bytes if (segment.number, segment.generation) == (loaded.number, 0) else 0
-                await self._read_receipts_of(segment, known_bytes, since_ms)
-
-    async def _read_receipts_of(self, segment: Segment, known_bytes: int, since_ms: int) -> None:
-        for key in [key for key in segment.extents if key[1] == "put"]:
-            try:
-                table = await self._access.table(segment, key)
-                wanted = [each for each in table.after(-1) if each.offset >= known_bytes and each.oldest_ms >= since_ms]
-                found = await self._access.tokens(segment, key, wanted)
-            except UnavailableError:
-                self._receipts.forget(segment.opening)  # whatever it holds: it would be met again
-                return
-            firsts = [entry.first for entry in wanted]
-            for each in found:
-                if len(each.token) == KEY_BYTES:
-                    arrival_ms = wanted[bisect_right(firsts, each.first_sequence) - 1].oldest_ms
-                    self._receipts.add(each.token, each.first_sequence, each.rows, arrival_ms, opening=segment.opening)
 
     # --- writing ---
 

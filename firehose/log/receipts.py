@@ -6,7 +6,7 @@ durable than they are; but frames go once their rows are done, which may be seco
 to files of their own, now and again and before any frame goes, and each file says up to where in the log it knows all:
 after a crash only what was written behind that is read from the frames.
 
-    receipts/000000000007.rcp    a page: preamble, then blocks of an opening, a place in the log, and entries
+    receipts/000000000007.rcp    a page, see `pages`
 
 Nothing here can lose a row. A receipt that is missing makes a put that is sent again a second put; those of an opening
 of which a part is found damaged at the start are forgotten.
@@ -14,20 +14,16 @@ of which a part is found damaged at the start are forgotten.
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from firehose.clock import Clock
 from firehose.executors import Executor
 from firehose.filesystem import FileSystem
 from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved, ReceiptsUnreadable
-from firehose.log.segment import check_preamble, preamble, shard_of
+from firehose.log.pages import BEGIN, END, Page, Place, Slots, read_page
+from firehose.log.segment import shard_of
 from firehose.telemetry import Emitter
 
 #: What names a put: 16 bytes, so that two never share one by chance.
@@ -45,15 +41,6 @@ PAGE_BYTES = 4 * 2**20
 #: How often receipts are saved. A crash costs reading what the log got meanwhile, at most half a second for 5 s.
 SAVE_EVERY_MS = 5_000
 
-#: Key, first sequence, rows, arrival in Unix seconds.
-_ENTRY = struct.Struct("<16sqII")
-_ENTRIES = np.dtype([("high", "<u8"), ("low", "<u8"), ("first", "<i8"), ("rows", "<u4"), ("arrival_s", "<u4")])
-#: The checksum of what follows it: opening, number and bytes of the last segment that is known, when (Unix seconds),
-#: how many entries.
-_CHECKSUM = struct.Struct("<I")
-_HALVES = struct.Struct("<QQ")
-_BLOCK = struct.Struct("<8sQQII")
-
 _ENDING = ".rcp"
 
 
@@ -63,103 +50,6 @@ class Receipt(NamedTuple):
     shard: str
     first_sequence: int
     rows: int
-
-
-class Place(NamedTuple):
-    """A place in an opening of the log: `size_bytes` of the segment `number`."""
-
-    number: int
-    size_bytes: int
-
-
-#: Behind all that an opening wrote, and before.
-END, BEGIN = Place(2**62, 0), Place(0, 0)
-
-
-class _Page:
-    """The puts of some seconds or minutes, all of one opening."""
-
-    def __init__(self, opening: str, path: Path | None = None) -> None:
-        self.opening = opening
-        self.path = path
-        self.file_bytes = 0
-        #: While it grows: entries by key. Afterwards they stand in the order of their keys, in a tenth of the memory.
-        self.young: dict[bytes, tuple[int, int, int]] | None = {}
-        self.settled: npt.NDArray[np.void] = np.empty(0, _ENTRIES)
-        self.unsaved = bytearray()
-        self.oldest_s, self.newest_s = 2**32, 0
-
-    def __len__(self) -> int:
-        return len(self.settled) if self.young is None else len(self.young)
-
-    def add(self, key: bytes, first: int, rows: int, arrival_s: int) -> None:
-        assert self.young is not None
-        self.young[key] = first, rows, arrival_s
-        self.unsaved += _ENTRY.pack(key, first, rows, arrival_s)
-        self.oldest_s, self.newest_s = min(self.oldest_s, arrival_s), max(self.newest_s, arrival_s)
-
-    def to_bytes(self) -> bytes:
-        """Return all entries as they are written."""
-        if self.young is None:
-            return self.settled.tobytes()
-        return b"".join(_ENTRY.pack(key, *entry) for key, entry in self.young.items())
-
-    def settle(self, body: bytes | None = None) -> None:
-        """Take no more entries than there are, or than `body` holds."""
-        entries = np.frombuffer(self.to_bytes() if body is None else body, _ENTRIES)
-        self.settled, self.young = entries[np.argsort(entries["high"], kind="stable")], None
-
-    def find(self, key: bytes) -> tuple[int, int] | None:
-        """Return first sequence and rows of a put."""
-        if self.young is not None:
-            return found[:2] if (found := self.young.get(key)) else None
-        high, low = _HALVES.unpack(key)
-        # the last one counts, as in a dictionary
-        for at in range(int(np.searchsorted(self.settled["high"], high, "right")) - 1, -1, -1):
-            entry = self.settled[at]
-            if int(entry["high"]) != high:
-                break
-            if int(entry["low"]) == low:
-                return int(entry["first"]), int(entry["rows"])
-        return None
-
-
-class _Slots:
-    """Says which keys are in no settled page, in 0.2 µs: looking into each page would take 150. It never errs there.
-
-    Two slots for each key, of sixteen for each: one in 60 keys that are in no page is looked for all the same.
-    """
-
-    def __init__(self) -> None:
-        self._taken = bytearray(1)
-        self._mask = 0
-        self._keys = 0
-
-    def may_hold(self, key: bytes) -> bool:
-        high, low = _HALVES.unpack(key)
-        return bool(self._taken[high & self._mask] and self._taken[low & self._mask])
-
-    def fill(self, pages: Iterable[npt.NDArray[np.void]]) -> None:
-        """Hold the keys of these pages, and no others."""
-        pages = list(pages)
-        self._keys = sum(len(entries) for entries in pages)
-        size = 1 << max(0, 16 * self._keys - 1).bit_length()
-        self._taken, self._mask = bytearray(size), size - 1
-        for entries in pages:
-            self._take(entries)
-
-    def add(self, entries: npt.NDArray[np.void]) -> bool:
-        """Hold the keys of one page more; false where there is no room."""
-        self._keys += len(entries)
-        if 16 * self._keys > len(self._taken):
-            return False
-        self._take(entries)
-        return True
-
-    def _take(self, entries: npt.NDArray[np.void]) -> None:
-        taken = np.frombuffer(self._taken, np.uint8)
-        for half in ("high", "low"):
-            taken[(entries[half] & np.uint64(self._mask)).astype(np.int64)] = 1
 
 
 class Receipts:
@@ -187,8 +77,8 @@ class Receipts:
         self._max_puts = max_puts
         self._page_puts = min(PAGE_PUTS, max(1, max_puts // 8))
         #: Oldest first; only the last one grows.
-        self._pages: list[_Page] = []
-        self._slots = _Slots()
+        self._pages: list[Page] = []
+        self._slots = Slots()
         self._puts = 0
         self._number = 0
         #: Up to where all puts of an opening are in files.
@@ -229,7 +119,7 @@ class Receipts:
             page.add(key, first, rows, max(0, arrival_ms // 1_000))
             self._puts += len(page) - before
 
-    def _growing(self, opening: str) -> _Page:
+    def _growing(self, opening: str) -> Page:
         """Return the page that takes entries of an opening."""
         page = self._pages[-1] if self._pages else None
         is_full = page is not None and (len(page) >= self._page_puts or page.file_bytes >= PAGE_BYTES)
@@ -238,7 +128,7 @@ class Receipts:
                 page.settle()
                 if not self._slots.add(page.settled):
                     self._fill_slots()
-            page = _Page(opening)
+            page = Page(opening)
             self._pages.append(page)
         return page
 
@@ -276,7 +166,7 @@ class Receipts:
         self._shed()
         self._fill_slots()
 
-    def _load(self) -> Iterator[tuple[_Page, Place]]:
+    def _load(self) -> Iterator[tuple[Page, Place]]:
         self._files.make_folder(self._folder)
         for name in self._files.list(self._folder):
             stem = name.removesuffix(_ENDING)
@@ -284,7 +174,7 @@ class Receipts:
                 self._number = max(self._number, int(stem))
                 path = self._folder / name
                 try:
-                    yield from _read_page(path, self._files)
+                    yield from read_page(path, self._files)
                 except OSError as error:  # the streams are worth more than what is known of their last puts
                     self._telemetry.emit(ReceiptsUnreadable(str(path), str(error)))
 
@@ -312,16 +202,14 @@ class Receipts:
                 self._saved[page.opening] = after
         await self._clear()
 
-    async def _save_page(self, page: _Page, end: int, place: Place) -> bool:
+    async def _save_page(self, page: Page, end: int, place: Place) -> bool:
         """Append a block to a page's file; return whether it is on the disk."""
         now_s, is_new = self._clock.now_ms() // 1_000, page.path is None
         if page.path is None:
             self._number += 1
             page.path = self._folder / f"{self._number:012d}{_ENDING}"
-        path, entries = page.path, page.to_bytes() if is_new else bytes(page.unsaved[:end])
-        body = _BLOCK.pack(bytes.fromhex(page.opening), *place, now_s, len(entries) // _ENTRY.size) + entries
-        body = (preamble() if is_new else b"") + _CHECKSUM.pack(zlib.crc32(body)) + body
-        end = len(page.unsaved) if is_new else end
+        path = page.path
+        body, end = page.block(place, now_s, None if is_new else end)
         try:
             await self._executor.run(lambda: self._append(path, body, is_new=is_new))
         except OSError as error:
@@ -357,7 +245,7 @@ class Receipts:
             self._drop(self._pages[0])
             self._is_cut = True
 
-    def _drop(self, page: _Page) -> None:
+    def _drop(self, page: Page) -> None:
         self._pages.remove(page)
         self._puts -= len(page)
         if page.path is not None:
@@ -374,28 +262,3 @@ class Receipts:
             await self._executor.run(remove)
         except OSError:
             self._rubbish += rubbish  # it is tried again, at the latest by the next process
-
-
-def _read_page(path: Path, files: FileSystem) -> Iterable[tuple[_Page, Place]]:
-    """Return what a file holds, up to the first block that is not whole: that was never saved."""
-    body = files.read(path)
-    if not check_preamble(body, path):
-        return ()
-    entries = bytearray()
-    at, opening, place, newest_s = len(preamble()), b"", BEGIN, 0
-    while at + _CHECKSUM.size + _BLOCK.size <= len(body):
-        begin = at + _CHECKSUM.size
-        head = _BLOCK.unpack_from(body, begin)
-        end = begin + _BLOCK.size + head[-1] * _ENTRY.size
-        if end > len(body) or zlib.crc32(body[begin:end]) != _CHECKSUM.unpack_from(body, at)[0]:
-            break
-        opening, number, size_bytes, saved_s, _ = head
-        entries += body[begin + _BLOCK.size : end]
-        at, place, newest_s = end, Place(number, size_bytes), max(newest_s, saved_s)
-    page = _Page(opening.hex(), path)
-    page.settle(bytes(entries))
-    if len(page):
-        times = page.settled["arrival_s"]
-        page.oldest_s, newest_s = int(times.min()), max(newest_s, int(times.max()))
-    page.newest_s = newest_s
-    return ((page, place),)

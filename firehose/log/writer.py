@@ -33,7 +33,8 @@ from firehose.log.bell import Bell
 from firehose.log.events import LogFull, LogHasRoom, LogWriteFailed, SidecarFailed
 from firehose.log.frame import Encoded, FrameEncoder, Put
 from firehose.log.index import Entry, Key
-from firehose.log.receipts import KEY_BYTES, Place, Receipts
+from firehose.log.pages import Place
+from firehose.log.receipts import KEY_BYTES, Receipts
 from firehose.log.segment import HEADER_BYTES, Header, Segment, encode_header, shard_of
 from firehose.telemetry import Emitter, UnexpectedError
 

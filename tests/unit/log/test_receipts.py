@@ -15,7 +15,8 @@ from firehose.errors import DataDirectoryError, ThrottledError, UnavailableError
 from firehose.executors import InlineExecutor
 from firehose.log import IngestLog
 from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved, ReceiptsUnreadable
-from firehose.log.receipts import PAGE_PUTS, SAVE_EVERY_MS, Place, Receipts
+from firehose.log.pages import Place
+from firehose.log.receipts import PAGE_PUTS, SAVE_EVERY_MS, Receipts
 from firehose.testing import FakeClock, RecordingTelemetry
 from tests.disk import FOLDER, MemoryDisk
 
