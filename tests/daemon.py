@@ -115,15 +115,15 @@ class Daemon:
 
     # --- what people do ----------------------------------------------------------------------------------------------
 
-    def client(self) -> Any:
-        """Return a client of the Firehose API."""
+    def client(self, url: str | None = None, *, attempts: int = 1) -> Any:
+        """Return a client of the Firehose API, by way of another address where one is given."""
         return boto3.client(
             "firehose",
-            endpoint_url=self.url,
+            endpoint_url=url or self.url,
             region_name="us-east-1",
             aws_access_key_id="any",
             aws_secret_access_key="any",
-            config=Config(retries={"total_max_attempts": 1}),
+            config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}),
         )
 
     def put(self, *records: bytes, stream: str = "clicks") -> None:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from tests.daemon import Daemon
 
@@ -81,16 +79,6 @@ class ForgetfulProxy:
         else:
             client.sendall(answer)
 
-    def client(self) -> Any:
-        return boto3.client(
-            "firehose",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
-            config=Config(retries={"total_max_attempts": 6, "mode": "standard"}),
-        )
-
 
 def _message(connection: socket.socket) -> bytes:
     """Return a request or an answer, as long as its head says."""
@@ -133,7 +121,7 @@ def test_an_sdk_that_sends_again_is_answered_with_the_same_ids_and_stored_once(
             daemon.start()
 
     proxy.meanwhile = meanwhile
-    client, sent, ids = proxy.client(), [], []
+    client, sent, ids = daemon.client(proxy.url, attempts=6), [], []
     for number in range(12):
         records = [b"%d-%d" % (number, each) for each in range(20)]
         sent += records
