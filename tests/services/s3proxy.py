@@ -6,6 +6,7 @@ Its conditional put holds for one writer only, and it ignores the condition at t
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -53,8 +54,18 @@ class S3Proxy:
     """A running S3Proxy and the only credentials it takes."""
 
     endpoint: str
+    folder: Path
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
+
+    def forget_cut_uploads(self) -> None:
+        """Remove what uploads left that were cut off: S3 forgets it, this server fails at every listing because of it.
+
+        Its objects have their attributes before they have their name; a piece has none.
+        """
+        for path in self.folder.rglob("*"):
+            if path.is_file() and not os.listxattr(path):
+                path.unlink()
 
 
 @contextmanager
@@ -80,7 +91,7 @@ def s3proxy_server(folder: Path) -> Iterator[S3Proxy]:
     command = [java, "-Xmx256m", "-cp", f"{folder}:{jars}/*", "org.gaul.s3proxy.Main"]
     command += ["--properties", "s3proxy.properties"]
     with running(command, folder=folder, is_ready=lambda: is_listening(port)):
-        yield S3Proxy(f"http://127.0.0.1:{port}")
+        yield S3Proxy(f"http://127.0.0.1:{port}", folder / "data")
 
 
 def s3proxy_jars() -> Path:
