@@ -6,6 +6,7 @@ the file must be abandoned, since a second one may claim success for pages that 
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +33,7 @@ class AppendFile(Protocol):
 
 
 class FileSystem(Protocol):
-    """The verbs the log and the outbox need."""
+    """The verbs that the log, the outbox and the record ids need."""
 
     def append(self, path: Path) -> AppendFile:
         """Open `path` for appending, creating it where missing."""
@@ -40,6 +41,10 @@ class FileSystem(Protocol):
 
     def read(self, path: Path, offset: int = 0, length: int | None = None) -> bytes:
         """Return the bytes of `path` from `offset`, at most `length` of them."""
+        ...
+
+    def map(self, path: Path) -> memoryview:
+        """Return all bytes of `path` without reading them; it must not change while they are in use."""
         ...
 
     def size(self, path: Path) -> int:
@@ -115,6 +120,12 @@ class OsFileSystem:
                 chunks.append(chunk)
                 wanted -= len(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def map(self, path: Path) -> memoryview:
+        with path.open("rb", buffering=0) as file:
+            if not os.fstat(file.fileno()).st_size:
+                return memoryview(b"")  # nothing cannot be mapped
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def size(self, path: Path) -> int:
         return path.stat().st_size

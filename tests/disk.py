@@ -78,6 +78,9 @@ class MemoryDisk:
         self.read_bytes[path] += len(found)
         return found
 
+    def map(self, path: Path) -> memoryview:
+        return memoryview(self.read(path))
+
     def size(self, path: Path) -> int:
         return len(self._inode(path).data)
 

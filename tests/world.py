@@ -14,7 +14,7 @@ import pyarrow as pa
 from firehose.budget import BudgetShare, ByteBudget
 from firehose.components import Environment, StreamIdentity
 from firehose.delivery.buffer import Hints
-from firehose.delivery.plan import Outlet, StreamPlan
+from firehose.delivery.plan import Deduplication, Outlet, StreamPlan
 from firehose.delivery.worker import StreamWorker, WorkerLimits
 from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
@@ -68,6 +68,7 @@ class World:
         self.hints = Hints(max_bytes=1_000, max_age_ms=60_000)
         self.transforms: tuple[Transform, ...] = ()
         self.retention_ms: int | None = None
+        self.deduplication: Deduplication | None = None
         self.budget = ByteBudget(64 * 2**20)
         self.failed_quota_bytes = 2**20
         self.store: Callable[[SqliteStateStore], Any] = lambda store: store
@@ -87,6 +88,7 @@ class World:
             destination=self.outlet("destination", self.sink),
             failed=self.outlet("failed", self.failed_sink),
             retention_ms=self.retention_ms,
+            deduplication=self.deduplication,
             stage_facts={},
         )
 

@@ -61,6 +61,15 @@ else:
     AnyConvertConfig = one_of("encoders", "format")
 
 
+#: A name of a key.
+_Key = Annotated[str, StringConstraints(min_length=1)]
+
+#: Where a record has its id.
+RecordIdPath = (
+    Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*$")] | Annotated[tuple[_Key, ...], Field(min_length=1)]
+)
+
+
 class BufferConfig(Config):
     """When buffered rows become an object: whichever comes first."""
 
@@ -81,11 +90,33 @@ class FailedConfig(Config):
     """Default: the stream's own."""
 
 
+class DeduplicateConfig(Config):
+    """Which records are the same: those with an id that another one had not long before are acknowledged and dropped.
+
+    Records without an id are delivered, however often they come.
+    """
+
+    record_id: RecordIdPath
+    """Where a record has its id: names of keys with dots between them (`event.id`), or a list of names. A string that
+    is not empty, or a number."""
+    window_ms: DurationMs = Field(24 * 3_600_000, alias="window", ge=1_000, le=30 * 24 * 3_600_000)
+    """For how long an id is known, by the arrival of its first record."""
+    max_bytes: ByteSize = Field(256 * 2**20, alias="size", ge=16 * 2**20)
+    """How much disk ids may take, 36 bytes each: 7 million. With more of them the oldest go before their time."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names of keys."""
+        return tuple(self.record_id.split(".")) if isinstance(self.record_id, str) else self.record_id
+
+
 class StreamConfig(Config):
     """One delivery stream: what comes in, what is done to it, where it goes."""
 
     source: SourceConfig = Field(default_factory=lambda: {"type": "direct_put"}, validate_default=True)
     """Where records come from."""
+    deduplicate: DeduplicateConfig | None = None
+    """Drop records that were sent again, by an id that they hold."""
     transforms: tuple[TransformConfig, ...] = ()
     """What is done to records, in this order."""
     convert: AnyConvertConfig | None = None

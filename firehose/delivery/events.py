@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firehose.telemetry import Event, Metrics
+from firehose.telemetry import MEASUREMENT, Event, Metrics
+
+#: What is told of a stream's record ids for as long as there is the stream.
+RECORD_ID_GAUGES = ("record_ids", "record_id_bytes", "record_id_window_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,76 @@ class RecordsDropped(Event):
         metrics.count(
             "dropped_records_total", "Records dropped on purpose by a transform.", self.records, stream=self.stream
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatesDropped(Event):
+    """Records have an id that another one had: they were acknowledged as any other, and end here."""
+
+    level: ClassVar[int] = logging.DEBUG
+    stream: str
+    records: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("duplicate_records_total", "Records with an id that was seen.", self.records, stream=self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsWithoutId(Event):
+    """Records have no id where their stream looks for one: they are delivered, however often they come."""
+
+    level: ClassVar[int] = logging.DEBUG
+    stream: str
+    records: int
+
+    def measure(self, metrics: Metrics) -> None:
+        metrics.count("records_without_id_total", "Records without a record id.", self.records, stream=self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIdsMeasured(Event):
+    """So many record ids are known, of records that arrived since `reach_ms` ago."""
+
+    level: ClassVar[int] = MEASUREMENT
+    stream: str
+    ids: int
+    file_bytes: int
+    reach_ms: int
+
+    def measure(self, metrics: Metrics) -> None:
+        ids, taken, reach = RECORD_ID_GAUGES
+        metrics.gauge(ids, "Record ids that are known.", self.ids, stream=self.stream)
+        metrics.gauge(taken, "Bytes of record ids on the disk.", self.file_bytes, stream=self.stream)
+        metrics.gauge(reach, "How far back known record ids reach.", self.reach_ms / 1_000, stream=self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIdsForgotten(Event):
+    """There are more record ids than may be kept: the oldest went before their time. They reach back `reach_ms` now."""
+
+    level: ClassVar[int] = logging.WARNING
+    stream: str
+    ids: int
+    reach_ms: int
+    advice: str = "a larger `deduplicate.size` keeps them longer; records sent again after that land twice"
+
+    def measure(self, metrics: Metrics) -> None:
+        told = "Record ids that went before their time, for lack of room."
+        metrics.count("forgotten_record_ids_total", told, self.ids, stream=self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIdsDamaged(Event):
+    """ALARM: a file of record ids is damaged, and what it held unknown: those that are sent again may land twice."""
+
+    level: ClassVar[int] = logging.ERROR
+    stream: str
+    path: str
+    reason: str
+
+    def measure(self, metrics: Metrics) -> None:
+        told = "Files of record ids that were found damaged."
+        metrics.count("damaged_record_id_files_total", told, stream=self.stream)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class Intake:
         self._steps = parts.steps
         self._window: deque[_InTransform] = deque()
         self._on_turn = on_turn
+        # replayed rows were seen: they are those that their ids are known of
+        self._duplicates = None if is_replay else parts.duplicates
         self._is_replay = is_replay
         self._is_caught_up = False
         #: The last sequence that was read.
@@ -124,7 +126,7 @@ class Intake:
         try:
             read = partial(self.shard.read, max_bytes=READ_BYTES, max_wait_ms=0)
             got = await self._steps.run("read", read)
-            batch = self._accept(got) if isinstance(got, Read) else None
+            batch = await self._accept(got) if isinstance(got, Read) else None
             if batch is not None:
                 self._budget.overdraw(batch.nbytes)
         finally:
@@ -134,9 +136,11 @@ class Intake:
         self.is_caught_up = got.is_caught_up if isinstance(got, Read) else True
         return got if isinstance(got, End) else batch
 
-    def _accept(self, got: Read) -> Batch | None:
+    async def _accept(self, got: Read) -> Batch | None:
         self._skip_absent(got)
         batch = self._expire(self._not_done(got.batch))
+        if self._duplicates is not None and len(batch):
+            batch = await self._duplicates.drop(batch)
         return batch if len(batch) else None
 
     def _skip_absent(self, got: Read) -> None:

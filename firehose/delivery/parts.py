@@ -10,6 +10,7 @@ from firehose.budget import BudgetShare
 from firehose.clock import Clock
 from firehose.components import Environment
 from firehose.delivery.buffer import Buffer
+from firehose.delivery.duplicates import Duplicates
 from firehose.delivery.ledger import Ledger
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.plan import DESTINATION, FAILED, StreamPlan
@@ -40,6 +41,7 @@ class Parts:
     ledger: Ledger
     buffer: Buffer
     retention: Retention
+    duplicates: Duplicates | None
 
     @classmethod
     def build(
@@ -49,6 +51,12 @@ class Parts:
         folder: Path = environment.data_dir / "streams" / plan.identity.uid
         clock, telemetry, executor = environment.clock, environment.telemetry, environment.executor
         outbox, spill = Outbox(folder / "outbox", environment.files), Spill(folder / "spill", executor)
+        steps = Steps(plan.identity.name, clock, telemetry, chance)
+        ledger = Ledger(plan.identity.uid, (DESTINATION,), state)
+        duplicates = None
+        if plan.deduplication is not None:
+            ids = folder / "record-ids"
+            duplicates = Duplicates(plan.identity.name, plan.deduplication, ids, environment, steps, ledger)
         return cls(
             plan=plan,
             clock=clock,
@@ -57,11 +65,12 @@ class Parts:
             state=state,
             budget=budget,
             chance=chance,
-            steps=Steps(plan.identity.name, clock, telemetry, chance),
+            steps=steps,
             outbox=outbox,
             spill=spill,
             sealer=Sealer(plan, outbox, spill, budget, environment),
-            ledger=Ledger(plan.identity.uid, (DESTINATION,), state),
+            ledger=ledger,
             buffer=Buffer({DESTINATION: plan.destination.hints, FAILED: plan.failed.hints}),
             retention=Retention(plan.retention_ms, clock),
+            duplicates=duplicates,
         )

@@ -46,6 +46,15 @@ class Outlet:
 
 
 @dataclass(frozen=True, slots=True)
+class Deduplication:
+    """Where the records of a stream have their id, and for how long, and in how much space, it is known."""
+
+    path: tuple[str, ...]
+    window_ms: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamPlan:
     """Everything a worker needs to know of its stream."""
 
@@ -59,6 +68,8 @@ class StreamPlan:
     failed: Outlet
     #: How long undelivered records are kept, None: for ever.
     retention_ms: int | None
+    #: Which records are duplicates of others, None: none.
+    deduplication: Deduplication | None
     #: Members that every error entry of a stage carries.
     stage_facts: Mapping[Stage, Mapping[str, Any]]
 

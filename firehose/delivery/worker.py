@@ -19,6 +19,7 @@ from functools import partial
 
 from firehose.budget import BudgetShare
 from firehose.components import Environment
+from firehose.deduplication import WindowStats
 from firehose.delivery.events import RecordsDropped, RecordsFailed, StreamStarted
 from firehose.delivery.intake import Intake
 from firehose.delivery.outflow import Links, Outflow
@@ -105,6 +106,11 @@ class StreamWorker:
         """Finished objects that do not stand at their sink yet."""
         return sum(len(outflow.open) for outflow in self._outflows.values())
 
+    @property
+    def record_ids(self) -> WindowStats | None:
+        """What is known of the ids of records, None where nothing is asked of them."""
+        return self._parts.duplicates.stats if self._parts.duplicates else None
+
     def pause(self, is_paused: bool) -> None:
         """Stop or go on: what is being sent may end; nothing is read, sealed or sent besides."""
         if self._is_paused and not is_paused:
@@ -148,6 +154,13 @@ class StreamWorker:
 
     async def run(self) -> None:
         """Work until cancelled. Errors: StaleEpochError where another worker took over; AssertionError for our bugs."""
+        try:
+            await self._work()
+        finally:
+            if self._parts.duplicates is not None:
+                await self._parts.duplicates.close()
+
+    async def _work(self) -> None:
         await self._executor.run(self._parts.spill.clear)
         saved = await self._steps.run("load", lambda: self._parts.state.load(self.plan.identity.uid))
         recover = partial(self._executor.run, lambda: self._outbox.recover(saved.intents))
@@ -158,6 +171,8 @@ class StreamWorker:
             self._recovered = self._recovered | intent.attempts[0].rows
             for shard in intent.attempts[0].rows.shards():
                 self.ledger.add_shard(shard)
+        if self._parts.duplicates is not None:
+            await self._parts.duplicates.open()
         self._telemetry.emit(StreamStarted(self.plan.identity.name, len(here), len(gone)))
         async with asyncio.TaskGroup() as tasks:
             for intent in here:

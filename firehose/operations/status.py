@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from firehose.delivery.worker import StreamWorker
 from firehose.operations.parameters import chosen
 from firehose.service import Service
 from firehose.service.backlog import waiting
@@ -17,7 +18,8 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
     sent again is known.
 
     Units: `backlog_bytes` payload bytes; `failed_records` those in the error output that were not replayed;
-    `freshness_ms` age of the oldest undelivered record, None where there is none.
+    `freshness_ms` age of the oldest undelivered record, None where there is none; `deduplicate` how many ids of
+    records are known, and how far back they reach (None: none yet), or None where the stream asks for none of it.
     """
     stats = service.log.stats()
     return {
@@ -48,8 +50,17 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
         "freshness_ms": None if lag.oldest_ms is None else max(0, now_ms - lag.oldest_ms),
         "failed_records": await service.state.failed_rows(uid),
         "open_objects": worker.open_objects if worker else 0,
+        "deduplicate": _deduplicate(worker, now_ms),
         "last_error": None if error is None else {"code": error.code, "message": str(error)},
     }
+
+
+def _deduplicate(worker: StreamWorker | None, now_ms: int) -> dict[str, Any] | None:
+    stats = worker.record_ids if worker else None
+    if stats is None:
+        return None
+    window_ms = None if stats.oldest_ms is None else max(0, now_ms - stats.oldest_ms)
+    return {"ids": stats.ids, "bytes": stats.file_bytes, "window_ms": window_ms}
 
 
 def _state(runner: StreamRunner) -> str:

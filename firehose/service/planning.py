@@ -11,10 +11,10 @@ from firehose.catalogs.first_of import FirstOf
 from firehose.catalogs.glue import GlueCatalog
 from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, StreamIdentity
 from firehose.compressors.none import NoneConfig
-from firehose.config.models import BufferConfig, StreamConfig
+from firehose.config.models import BufferConfig, DeduplicateConfig, StreamConfig
 from firehose.delivery.buffer import Hints
 from firehose.delivery.conversion import Conversion, Processes
-from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
+from firehose.delivery.plan import DESTINATION, FAILED, Deduplication, Outlet, StreamPlan
 from firehose.encoders.records import RecordsEncoder
 from firehose.errors import FirehoseError, InvalidError, RetryableError
 from firehose.executors import Executor
@@ -94,6 +94,7 @@ def build_plan(config: StreamConfig, identity: StreamIdentity, version: int, sha
         destination=destination,
         failed=failed,
         retention_ms=getattr(config.source, "retention_ms", None),
+        deduplication=_deduplication(config.deduplicate),
         stage_facts=_stage_facts(config, identity),
     )
 
@@ -120,6 +121,10 @@ def _hints(buffer: BufferConfig, default_bytes: int) -> Hints:
 
 def _encoder(config: StreamConfig) -> Encoder:
     return config.convert.encoder() if config.convert else RecordsEncoder(config.delimiter)
+
+
+def _deduplication(config: DeduplicateConfig | None) -> Deduplication | None:
+    return Deduplication(config.path, config.window_ms, config.max_bytes) if config else None
 
 
 def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | None:

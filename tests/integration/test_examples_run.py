@@ -71,11 +71,12 @@ def run(tmp_path: Path) -> Run:
         good: Sequence[bytes],
         failing: Mapping[str, Sequence[bytes]] | None = None,
         dropped: Sequence[bytes] = (),
+        duplicate: Sequence[bytes] = (),
         **environment: str,
     ) -> Lake:
         lake = tmp_path / "lake"
         bad = {reason: list(records) for reason, records in (failing or {}).items()}
-        sent = [*good, *dropped, *(record for records in bad.values() for record in records)]
+        sent = [*good, *dropped, *duplicate, *(record for records in bad.values() for record in records)]
         with running(CONFIGS / example, tmp_path, {"LAKE": str(lake)} | environment) as service:
             service.put(stream, sent)
             service.deliver()
@@ -87,7 +88,8 @@ def run(tmp_path: Path) -> Run:
         (account,) = audit["streams"]
         assert account["closes"] and account["stream"] == stream
         total = account["total"]
-        ends = {"delivered": len(good), "failed": len(sent) - len(good) - len(dropped), "dropped": len(dropped)}
+        ends = {"delivered": len(good), "dropped": len(dropped), "duplicate": len(duplicate)}
+        ends["failed"] = len(sent) - sum(ends.values())
         assert {end: total[end] for end in (*ends, "accepted", "pending")} == ends | {
             "accepted": len(sent),
             "pending": 0,
@@ -250,6 +252,13 @@ def test_raw_gzip(run: Run) -> None:
 def test_raw_zstd(run: Run) -> None:
     (file,) = run("raw_zstd.yaml", "raw_zstd", good=RAW).files("raw_zstd/*/*/*/*/*.zst")
     assert zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes()) == AS_LINES
+
+
+def test_deduplicate(run: Run) -> None:
+    first = (b'{"order":{"id":"A-1"},"try":1}', b'{"order":{"id":"A-2"}}', b'{"order":{"id":1}}', b'{"order":{}}')
+    again = (b'{"try":2,"order":{"id":"A-1"}}', b'{"order":{"id":1}}')
+    (file,) = run("deduplicate.yaml", "orders", good=[*first, b'{"order":{}}'], duplicate=again).files("orders/**/*")
+    assert Counter(file.read_bytes().splitlines()) == Counter([*first, b'{"order":{}}'])
 
 
 @pytest.mark.xdist_group("moto")

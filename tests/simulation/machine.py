@@ -116,6 +116,8 @@ class Machine:
                 "firehose.service.removal.shutil.rmtree": self._remove_tree,
                 "firehose.delivery.intake.READ_BYTES": 4_096,
                 "firehose.log.journal._IDLE_MS": 30_000,
+                "firehose.deduplication.window.MEMORY_ENTRIES": 16,
+                "firehose.deduplication.run.BLOCK_ENTRIES": 16,
                 "uuid.uuid4": self._uuid,
             }.items():
                 stack.enter_context(mock.patch(target, replacement))

@@ -14,34 +14,28 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pybase64
 
-from firehose import arrow
 from firehose.budget import ByteBudget
 from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.datadir import DataDirectory
 from firehose.delivery.buffer import Hints
-from firehose.errors import FirehoseError, NotFoundError, ThrottledError
+from firehose.errors import FirehoseError
 from firehose.log.events import ReceiptsForgotten, ReceiptsNotSaved, ReceiptsUnreadable
 from firehose.operations import VERBS
-from firehose.ports import PutAnswer
 from firehose.service import Service
 from firehose.telemetry import Event
 from tests.simulation.loop import LoopClock, SimulationLoop
 from tests.simulation.machine import Machine
+from tests.simulation.producers import STREAM, Producers
 from tests.simulation.store import CALM, Bucket, Weather
 from tests.simulation.transform import CHANGED, Whims
 
-STREAM = "clicks"
-
 #: When the simulated world begins. Units: Unix milliseconds.
 BEGIN_MS = 1_767_225_600_000
-
-#: How long a producer goes on sending a put again: a little less than puts are known.
-RETRIED_MS = 14 * 60_000
 
 #: How long a stream is given to bring everything home once nothing fails any more. Units: seconds of its own time.
 CALM_S = 3_600.0
@@ -63,15 +57,6 @@ def run_town(seed: int, **options: Any) -> None:
 
 class LawBrokenError(AssertionError):
     """Something happened that must never happen."""
-
-
-class _Unanswered(NamedTuple):
-    """A put that was sent, and not answered."""
-
-    records: list[bytes]
-    #: The stream that it was sent to first.
-    uid: str
-    begun_ms: int
 
 
 class _Telemetry:
@@ -111,20 +96,13 @@ class Town:
         if is_cramped:
             self.memory_bytes, self.machine.hints = 20_000, Hints(10**6, 5_000)
         self.telemetry = _Telemetry()
-        self.numbers = iter(range(10**9))
-        #: What each record is known to be: acknowledged, refused, or (as when its producer got no answer) unknown.
-        self.acknowledged: set[bytes] = set()
-        self.refused: set[bytes] = set()
-        #: Puts whose producers go on sending them, by their names.
-        self.unanswered: dict[bytes, _Unanswered] = {}
-        #: Where acknowledged records lie: (stream uid, shard, sequence) by record.
-        self.places: dict[bytes, tuple[str, str, int]] = {}
+        self.producers = Producers(chance, self._clock_ms, self._is_forgetful)
+        self.producers.sends_copies = chance.random() < 0.3
         #: The streams that were deleted with what they held.
         self.deleted: set[str] = set()
         #: Rows whose finished objects were lost go again, out of turn.
         self.is_outbox_lost = False
         self.most_held_bytes = 0
-        self.is_calm = False
         #: Records that were in the error output at some time.
         self.ever_failed: set[bytes] = set()
         self.loops: list[SimulationLoop] = []
@@ -162,7 +140,9 @@ class Town:
         directory = DataDirectory(self.machine.folder)
         self.machine.folder.mkdir(exist_ok=True)
         words = {"sink": {"type": "file", "path": str(self.machine.folder / "unused"), "prefix": "good/"}}
-        stream = StreamConfig.model_validate(words | {"failed": {"prefix": "bad/!{firehose:error-output-type}/"}})
+        words |= {"failed": {"prefix": "bad/!{firehose:error-output-type}/"}}
+        words |= {"deduplicate": {"record_id": "id"}} if self.producers.sends_copies else {}
+        stream = StreamConfig.model_validate(words)
         configuration = Configuration(server=ServerConfig())
         while True:
             try:
@@ -214,88 +194,30 @@ class Town:
         machine.state_faults, machine.disk_faults = some(0.05), some(0.03)
 
     def _calm(self) -> None:
-        self.is_calm = True
+        self.producers.is_calm = True
         self.machine.bucket.weather = CALM
         self.machine.whims.breaks = 0.0
         self.machine.state_faults = self.machine.disk_faults = 0.0
 
-    # --- what people do ----------------------------------------------------------------------------------------------
-
-    async def _busy(self, service: Service) -> None:
-        """Producers and operators at once, for a while of the process's own time."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(self.chance.randint(1, 3)):
-                tasks.create_task(self._produce(service, self.chance.randint(1, 12)))
-            tasks.create_task(self._operate(service, self.chance.randint(0, 6)))
-            for name in [each for each in self.unanswered if self.chance.random() < 0.3]:
-                tasks.create_task(self._send_again(service, name))
-
-    async def _produce(self, service: Service, puts: int) -> None:
-        for _ in range(puts):
-            size = self.chance.choice((0, 10, 200, 2_000))
-            records = [self._record(size) for _ in range(self.chance.randint(1, 20))]
-            runner = service.runners.get(STREAM)
-            if runner is None or self.chance.random() < 0.5:
-                await self._send_once(service, records)
-            else:
-                self.unanswered[records[0]] = _Unanswered(records, runner.record.uid, self._clock_ms())
-                await self._send_until_answered(service, records[0])
-            await asyncio.sleep(self.chance.choice((0, 0, 0.01, 1, 10)))
-
-    async def _send_once(self, service: Service, records: list[bytes]) -> None:
-        try:
-            answer = await service.put(STREAM, arrow.binary_column(records))
-        except (ThrottledError, NotFoundError):
-            self.refused |= set(records)
-        except FirehoseError:
-            pass  # nobody knows
-        else:
-            self._acknowledge(records, answer)
-
-    async def _send_until_answered(self, service: Service, name: bytes) -> None:
-        for pause_s in self.chance.choices((0, 1, 20), k=self.chance.randint(0, 4)):
-            if await self._send_again(service, name):
-                return
-            await asyncio.sleep(pause_s)
-
-    async def _send_again(self, service: Service, name: bytes) -> bool:
-        """Make the next attempt of a put, as an SDK does; return whether there need be no other."""
-        put = self.unanswered.get(name)
-        if put is None:
-            return True
-        is_late = self._clock_ms() - put.begun_ms > RETRIED_MS
-        runner = service.runners.get(STREAM)
-        if is_late or self._is_forgetful() or runner is None or runner.record.uid != put.uid:
-            del self.unanswered[name]  # its producer gave up, and nobody knows
-            return True
-        try:
-            answer = await service.put(STREAM, arrow.binary_column(put.records), token=name)
-        except FirehoseError:
-            return False
-        if self.chance.random() < 0.4 and not self.is_calm:
-            return False  # the answer is lost on its way
-        self.unanswered.pop(name, None)
-        self._acknowledge(put.records, answer)
-        return True
-
     def _is_forgetful(self) -> bool:
         """Return whether it was told that puts may not be known any more."""
-        return any(
-            isinstance(event, ReceiptsNotSaved | ReceiptsForgotten | ReceiptsUnreadable)
-            for event in self.telemetry.events
-        )
+        forgetful = (ReceiptsNotSaved, ReceiptsForgotten, ReceiptsUnreadable)
+        return any(isinstance(event, forgetful) for event in self.telemetry.events)
 
     def _clock_ms(self) -> int:
         assert self.machine.clock is not None
         return self.machine.clock.now_ms()
 
-    def _record(self, size: int) -> bytes:
-        return b"r%06d-" % next(self.numbers) + b"x" * size
+    # --- what operators do --------------------------------------------------------------------------------------------
 
-    def _acknowledge(self, records: list[bytes], answer: PutAnswer) -> None:
-        self.acknowledged |= set(records)
-        for number, record in enumerate(records):
-            self.places[record] = (answer.stream_uid, answer.shard, answer.first_sequence + number)
+    async def _busy(self, service: Service) -> None:
+        """Producers and operators at once, for a while of the process's own time."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self.chance.randint(1, 3)):
+                tasks.create_task(self.producers.produce(service, self.chance.randint(1, 12)))
+            tasks.create_task(self._operate(service, self.chance.randint(0, 6)))
+            for name in [each for each in self.producers.unanswered if self.chance.random() < 0.3]:
+                tasks.create_task(self.producers.send_again(service, name))
 
     async def _operate(self, service: Service, things: int) -> None:
         """Look, pause, flush, replay; now and then delete the stream and make it again."""
@@ -304,6 +226,8 @@ class Town:
             verb = self.chance.choices(
                 ("audit", "status", "pause", "resume", "flush", "replay", "repair", "anew"), (4, 1, 1, 2, 2, 6, 1, 1)
             )[0]
+            if verb == "anew" and self.producers.sends_copies:
+                continue  # what is made anew knows no ids of records that landed before
             try:
                 await self._do(service, verb)
             except FirehoseError:
@@ -332,8 +256,8 @@ class Town:
 
     async def _come_home(self, service: Service) -> None:
         """Let everything be delivered, and check every law."""
-        for name in list(self.unanswered):
-            await self._send_again(service, name)
+        for name in list(self.producers.unanswered):
+            await self.producers.send_again(service, name)
         async with asyncio.timeout(CALM_S):
             await VERBS["resume"](service, {"stream": STREAM})
             await self._until_idle(service)
@@ -360,14 +284,15 @@ class Town:
 
     async def _check_records(self, service: Service) -> None:
         """Every acknowledged record is delivered, failed, or was dropped: one of them, once."""
+        acknowledged, refused, places = self.producers.acknowledged, self.producers.refused, self.producers.places
         everywhere = Counter(record for _, record, _ in self._delivered())
         # of streams that were deleted, nothing more is promised than that: what was on its way may land yet
         delivered = Counter(record for _, record, owner in self._delivered() if owner not in self.deleted)
         failed = await self._failed(service)
         twice = [record for record, times in (everywhere + failed).items() if times > 1]
-        gone = {record for record, (uid, _, _) in self.places.items() if uid in self.deleted}
-        missing = self.acknowledged - delivered.keys() - failed.keys() - self.machine.whims.dropped - gone
-        strange = (everywhere.keys() | failed.keys()) & self.refused
+        gone = {record for record, (uid, _, _) in places.items() if uid in self.deleted}
+        missing = acknowledged - delivered.keys() - failed.keys() - self.machine.whims.dropped - gone
+        strange = (everywhere.keys() | failed.keys()) & refused
         for name, found in (("twice", twice), ("lost", missing), ("refused and yet taken", strange)):
             if found:
                 raise LawBrokenError(f"{len(found)} records {name}, as {sorted(found)[0][:40]!r}")
@@ -416,10 +341,12 @@ class Town:
 
     def _check_objects(self) -> None:
         """An object's records are in the order of their shard; one key stands for one set of bytes."""
+        places = self.producers.places
         by_object: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for key, record, _ in self._delivered():
-            if record in self.places and record not in self.ever_failed:  # replayed ones are exempt
-                _, shard, sequence = self.places[record]
+            # replayed ones are exempt; of copies it is not known which one landed
+            if record in places and record not in self.ever_failed and record not in self.producers.copied:
+                _, shard, sequence = places[record]
                 by_object[key].append((shard, sequence))
         if not self.is_outbox_lost:
             for key, places in by_object.items():
@@ -441,7 +368,7 @@ class Town:
 
     def _bury(self) -> None:
         """Let go of dead processes: their tasks are still in the middle of something."""
-        with _unheard():
+        with unheard():
             for loop in self.loops:
                 loop.close()
             self.loops.clear()
@@ -451,7 +378,7 @@ class Town:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def unheard() -> Iterator[None]:
     """Say nothing of coroutines that are collected in the middle: that is what a crash is."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:

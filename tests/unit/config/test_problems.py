@@ -32,7 +32,7 @@ def stream(text: str) -> str:
             "unknown key; did you mean `level`?",
         ),
         (stream("§retention: 7d"), "streams.s.retention", "unknown key; it stands under `source`; allowed: source"),
-        (stream("§size: 1MiB"), "streams.s.size", "unknown key; it stands under `buffer`; allowed"),
+        (stream("§size: 1MiB"), "streams.s.size", "unknown key; it stands under `deduplicate` or `buffer`; allowed"),
         (stream("§prefix: a/"), "streams.s.prefix", "unknown key; it stands under `sink` or `failed`; allowed"),
         (stream("§table: a.b"), "streams.s.table", "unknown key; it stands under `convert`; allowed"),
         ("§port: 1", "port", "unknown key; it stands under `server`; allowed"),
