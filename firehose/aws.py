@@ -357,6 +357,9 @@ def _from_failure(service: str, resource: str, error: Exception) -> FirehoseErro
     if isinstance(error, refused):
         return InvalidError(f"{resource}: {error}", code=_code(service, "InvalidRequest"))
     text = str(error) or type(error).__name__
+    cause = getattr(error, "kwargs", {}).get("error")  # like a name that does not resolve, or a refused connection
+    if cause is not None and str(cause) not in text:
+        text += f" ({cause})"
     return UnavailableError(f"{resource}: not reachable: {text}", code=_code(service, "ServiceUnavailable"))
 
 

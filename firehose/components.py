@@ -162,7 +162,7 @@ class FunctionConfig(Config):
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables the function sees, besides PATH, HOME, LANG, TZ and those that Lambda sets."""
     concurrency: int = Field(1, ge=1, le=64)
-    """How many processes of the function may run at once."""
+    """How many processes of the function may run at once for each stream that uses it."""
 
 
 class ObjectSinkConfig(ComponentConfig):

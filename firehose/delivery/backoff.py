@@ -7,8 +7,10 @@ import random
 from firehose.errors import PermanentError, RetryableError
 
 FIRST_MS = 200
-#: Retryable errors are tried again at least this often: a destination that is back is noticed within half a minute.
+#: Errors are tried again at least this often: a destination that is back is noticed within half a minute.
 LAST_MS = 30_000
+#: The longest wish (`Retry-After`) that is granted: who wishes for more is asked again all the same.
+LONGEST_WISH_MS = 300_000
 
 
 class Backoff:
@@ -31,7 +33,7 @@ class Backoff:
         self.failures += 1
         wait_ms = min(wait_ms, LAST_MS)
         wished_ms = error.retry_after_ms if isinstance(error, RetryableError) else None
-        return max(wished_ms or 0, int(wait_ms * self._chance.uniform(0.5, 1.0)))
+        return max(min(wished_ms or 0, LONGEST_WISH_MS), int(wait_ms * self._chance.uniform(0.5, 1.0)))
 
     def reset(self) -> None:
         """Forget the failures: something went well."""

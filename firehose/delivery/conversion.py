@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -13,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from firehose import arrow
 from firehose.components import ComponentConfig, ConvertConfig, config_classes
-from firehose.errors import UnavailableError
+from firehose.errors import FirehoseError, UnavailableError
 from firehose.executors import Executor
+from firehose.processes import ChildAnswerTooLargeError, ChildDiedError, ChildError, ChildTimeoutError
 from firehose.protocols import Catalog, Converted, Converter, TableSchema
 
 #: Payload bytes converted at a time: 4 MiB keep a process busy for 0.15 s and cost about 40 MiB at the worst.
@@ -27,6 +30,16 @@ SLAB_TIMEOUT_MS = 120_000
 #: Bytes of an answer at most, for each byte of a slab. Most JSON shrinks; records of one byte that all fail, each with
 #: its reason, become 110 times as much.
 ANSWER_GROWTH = 256
+
+#: How long a small one may at least take.
+LEAST_TIMEOUT_MS = 12_000
+
+#: What a record fails with that ends the process it is converted in, or takes too long, even alone.
+CONVERSION_FAILURE = "DataFormatConversion.ConversionFailureException"
+ENDS_ITS_PROCESS = "The record cannot be converted: its converter process ended, or had no answer in time."
+
+#: What records can bring about: a half of them is asked again, then a half of that.
+_BECAUSE_OF_RECORDS = (ChildDiedError, ChildTimeoutError, ChildAnswerTooLargeError, ChildError)
 
 _LENGTH = struct.Struct("<I")
 
@@ -70,13 +83,34 @@ class Conversion:
     async def convert(self, prepared: Prepared, data: pa.LargeBinaryArray) -> Converted:
         """Return the columns of `data` and what failed.
 
-        Errors: those of the pool; UnavailableError where what comes back is no answer.
+        A record that ends its process fails alone: what was sent with it is sent again in halves.
+        Errors: those of the pool where it converts nothing at all; UnavailableError where what comes back is no answer.
         """
         if prepared.converter.releases_gil:
             return await self._executor.run(lambda: prepared.converter.convert(data))
+        try:
+            return await self._ask(prepared, data)
+        except _BECAUSE_OF_RECORDS as error:
+            if len(data) > 1:
+                half = len(data) // 2
+                pieces = [await self.convert(prepared, piece) for piece in (data[:half], data[half:])]
+                return _joined(pieces, half)
+            return await self._alone(prepared, data, error)
+
+    async def _alone(self, prepared: Prepared, record: pa.LargeBinaryArray, error: FirehoseError) -> Converted:
+        """Convert a record that ended its process, or say that it fails. Errors: where nothing can be converted."""
+        nothing = await self._ask(prepared, record[:0])  # or every record would fail because of the machine
+        try:
+            return await self._ask(prepared, record)
+        except _BECAUSE_OF_RECORDS:
+            first = np.zeros(1, np.int64)
+            return Converted(nothing.columns, first, [CONVERSION_FAILURE], [ENDS_ITS_PROCESS], [str(error)])
+
+    async def _ask(self, prepared: Prepared, data: pa.LargeBinaryArray) -> Converted:
         request = _encode_request(prepared, data)
         most = ANSWER_GROWTH * max(SLAB_BYTES, len(request))
-        answer = await self._processes.call(request, timeout_ms=SLAB_TIMEOUT_MS, max_answer_bytes=most)
+        timeout_ms = max(SLAB_TIMEOUT_MS * len(request) // SLAB_BYTES, LEAST_TIMEOUT_MS)
+        answer = await self._processes.call(request, timeout_ms=timeout_ms, max_answer_bytes=most)
         return _decode_answer(answer, prepared.converter.schema, records=len(data))
 
 
@@ -132,6 +166,23 @@ def _decode_answer(frame: bytes, schema: pa.Schema, *, records: int) -> Converte
     if not is_whole or (steps < 1).any() or columns.schema != schema:
         raise UnavailableError("a converter process gave an answer that does not fit the records it was given")
     return Converted(columns, failed, reply.codes, reply.messages, reply.details, reply.remarks)
+
+
+def _joined(pieces: Sequence[Converted], half: int) -> Converted:
+    """Return the answers about the halves of some records as one; the second begins at record `half`."""
+    first, second = pieces
+    details: list[str] = []
+    if first.details or second.details:
+        for each in pieces:
+            details += each.details or [""] * len(each.failed)
+    return Converted(
+        arrow.concat([first.columns, second.columns], first.columns.schema),
+        np.concatenate((first.failed, second.failed + half)),
+        [*first.codes, *second.codes],
+        [*first.messages, *second.messages],
+        details,
+        Counter(first.remarks) + Counter(second.remarks),
+    )
 
 
 def child(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:

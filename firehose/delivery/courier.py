@@ -89,7 +89,7 @@ class Courier:
                 raise  # bytes damaged on this disk never heal: the worker starts again, and makes the object again
             except FirehoseError as error:
                 if is_expired(intent):
-                    return None
+                    return await self._standing(intent)
                 await self._wait(intent, error, backoff)
                 continue
             self.last_error = None
@@ -112,6 +112,21 @@ class Courier:
                 raise PlaceKeptError(intent.key) from None
             return stands, True
         return intent, receipt.existed
+
+    async def _standing(self, intent: Intent) -> Intent | None:
+        """Return the object where it stands although no attempt was told so: an answer may have been lost.
+
+        None where it does not, or where the store says nothing: it is given up all the same.
+        """
+        sink: Any = self._outlet.sink
+        try:
+            stands = what_stands(await sink.stat(intent.key), (intent,))
+        except FirehoseError:
+            return None
+        if stands is None or not len(stands.rows):
+            return None
+        self._tell(stands, existed=True)
+        return stands
 
     async def _wait(self, intent: Intent, error: FirehoseError, backoff: Backoff) -> None:
         self.last_error = error

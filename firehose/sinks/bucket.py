@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from firehose.aws import aws_errors
+from firehose.aws import READ_TIMEOUT_MS, aws_errors
 from firehose.errors import FirehoseError, NotFoundError
 from firehose.protocols import ObjectInfo
 from firehose.sinks.body import CHUNK_BYTES, Body
 
 #: The name under which an object's metadata carries our SHA-256 of its bytes.
 CHECKSUM = "firehose-sha256"
+
+#: How long a store may take nothing of a body: longer than the wait for an answer, whose error says more.
+STALLED_S = 1.5 * READ_TIMEOUT_MS / 1_000
 
 Attributes = Mapping[str, Any]
 
@@ -40,9 +44,10 @@ class Bucket:
         """Create an object. Errors: ConflictError where one stands and `if_absent` was asked for and is kept."""
         digest = {} if md5 is None else {"ContentMD5": md5}
         with self.errors(key):
-            await self.client.put_object(
-                Bucket=self.name, Key=key, Body=body, **digest, **attributes, **_condition(if_absent)
-            )
+            async with _while_it_moves(body):
+                await self.client.put_object(
+                    Bucket=self.name, Key=key, Body=body, **digest, **attributes, **_condition(if_absent)
+                )
 
     async def begin_upload(self, key: str, attributes: Attributes) -> Upload:
         """Begin an object that is sent in parts."""
@@ -109,7 +114,8 @@ class Upload:
         """Send part `number`, counted from 1; parts may be sent in any order, several at once."""
         digest = {} if md5 is None else {"ContentMD5": md5}
         with self._bucket.errors(self._key):
-            sent = await self._client.upload_part(**self._target, PartNumber=number, Body=body, **digest)
+            async with _while_it_moves(body):
+                sent = await self._client.upload_part(**self._target, PartNumber=number, Body=body, **digest)
         self._tags[number] = sent["ETag"]
 
     async def complete(self, *, if_absent: bool) -> None:
@@ -132,6 +138,40 @@ class Upload:
                 raise
             told = f"its upload {self._target['UploadId']} was left behind with its parts: {error}"
             because.say_more(told) if isinstance(because, FirehoseError) else because.add_note(told)
+
+
+@asynccontextmanager
+async def _while_it_moves(body: Body | bytes) -> AsyncIterator[None]:
+    """Let a body be sent. Errors: TimeoutError where the store took nothing of it for `STALLED_S`.
+
+    aiohttp's own timeout begins when all is sent: a store that stops reading, or never says `100 Continue`, would keep
+    the request for ever.
+    """
+    if isinstance(body, bytes):
+        yield
+        return
+    now_s = asyncio.get_running_loop().time
+    patience = asyncio.timeout(STALLED_S)
+
+    async def look() -> None:
+        seen = body.tell()
+        while True:
+            await asyncio.sleep(STALLED_S / 8)
+            if body.tell() != seen:
+                seen = body.tell()
+                patience.reschedule(now_s() + STALLED_S)
+
+    try:
+        async with patience:
+            looking = asyncio.create_task(look())
+            try:
+                yield
+            finally:
+                looking.cancel()
+    except TimeoutError as error:
+        if not patience.expired():
+            raise
+        raise TimeoutError(f"the store took nothing more of the body for {STALLED_S:.0f} s") from error
 
 
 def _condition(if_absent: bool) -> dict[str, str]:

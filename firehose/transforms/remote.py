@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: How long an answer may take: Firehose grants a function 5 minutes, and the network gets a little more.
 READ_TIMEOUT_MS = 305_000
+
+#: How long it may take to send an event, 6 MB at most.
+SEND_TIMEOUT_MS = 60_000
 
 #: Firehose's words for what AWS answers of any kind may mean.
 _CODES = {
@@ -77,10 +81,12 @@ class RemoteFunction:
                     read_timeout_ms=READ_TIMEOUT_MS,
                 )
                 payload = BytesIO(b"".join(event))  # aiohttp sends a file in chunks, but bytes of this size at once
-                response = await client.invoke(
-                    FunctionName=self.arn.text, InvocationType="RequestResponse", Payload=payload
-                )
-                body = await _read(response["Payload"])
+                # botocore's own begins when all is sent: who stops reading would keep the invocation for ever
+                async with asyncio.timeout((SEND_TIMEOUT_MS + READ_TIMEOUT_MS) / 1_000):
+                    response = await client.invoke(
+                        FunctionName=self.arn.text, InvocationType="RequestResponse", Payload=payload
+                    )
+                    body = await _read(response["Payload"])
         except FirehoseError as error:
             raise InvocationError(_why(error), str(error)) from error
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:

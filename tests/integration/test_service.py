@@ -12,7 +12,6 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -21,18 +20,11 @@ from botocore.exceptions import ClientError
 
 from firehose.executors import InlineExecutor
 from firehose.stores.sqlite import SqliteStateStore
-from tests.daemon import CHECKED, COMMAND, Daemon, until
+from tests.daemon import COMMAND, Daemon, until
 
 pytestmark = pytest.mark.integration
 
 REPLAY_KILLS = int(os.environ.get("KILLS", "25"))
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    found = Daemon(tmp_path)
-    yield found
-    found.close()
 
 
 # --- streams made by the API -----------------------------------------------------------------------------------------
@@ -257,22 +249,3 @@ def test_commands_find_their_way_while_the_service_comes_and_goes(daemon: Daemon
     assert all(b"broke off its answer" in each or b"does not answer" in each for each in problems), problems
     assert len(problems) <= 8
     assert daemon.total() == {"accepted": 2, "delivered": 1, "failed": 1}
-
-
-def test_expiry_is_loud(tmp_path: Path) -> None:
-    config = CHECKED.replace("transforms:", "source: {type: direct_put, retention: 1s}\n    transforms:")
-    daemon = Daemon(tmp_path, config)
-    try:
-        daemon.start()
-        assert daemon.run("pause", "clicks").returncode == 0
-        daemon.put(b"one", b"two")
-        until(lambda: daemon.ask("status")["streams"][0]["freshness_ms"] > 1_000, "a record older than the retention")
-        assert daemon.run("resume", "clicks").returncode == 0
-        daemon.delivered()
-        found = daemon.total()
-        # the last read before a pause may still be delivered
-        assert found.get("expired", 0) + found.get("delivered", 0) == 2
-        if "expired" in found:
-            assert '"level": "error", "event": "records_expired"' in daemon.told()
-    finally:
-        daemon.close()

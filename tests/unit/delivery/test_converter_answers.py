@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from firehose import arrow
 from firehose.components import ConvertConfig
+from firehose.converters.failures import PARSE_ERROR
 from firehose.converters.openx import OpenXConfig
 from firehose.delivery import conversion
 from firehose.delivery.conversion import Conversion, Prepared
 from firehose.errors import UnavailableError
 from firehose.executors import InlineExecutor
+from firehose.processes import ChildAnswerTooLargeError, ChildDiedError, ChildTimeoutError
 from firehose.protocols import Converted, TableSchema
 
 TABLE = TableSchema("web", "clicks", "1", (("n", "bigint"), ("s", "struct<t:array<string>>")))
@@ -137,3 +139,56 @@ def test_a_damaged_answer_is_columns_or_an_error_of_ours(flips: list[tuple[int, 
         return
     found.columns.validate(full=True)
     assert found.columns.schema == PREPARED.converter.schema
+
+
+# --- records that end their process ----------------------------------------------------------------------------------
+
+
+class Mortal:
+    """Converts as a process does, and dies of some records, or has no answer in time, or too long a one."""
+
+    def __init__(self, *, is_broken: bool = False) -> None:
+        self.convert = conversion.child({})
+        self.is_broken = is_broken
+        self.deaths = 0
+
+    async def call(self, request: bytes, *, timeout_ms: int, max_answer_bytes: int) -> bytes:
+        records = b"".join(conversion._unframe(request)[1].column("data").to_pylist())
+        if self.is_broken or b"die" in records:
+            self.deaths += 1
+            raise ChildDiedError("converter: its process ended", detail="", out_of_memory=False)
+        if b"hang" in records:
+            raise ChildTimeoutError(f"converter: no answer in {timeout_ms} ms", detail="")
+        if b"swell" in records:
+            raise ChildAnswerTooLargeError("converter: too much", answer_bytes=max_answer_bytes + 1)
+        return self.convert(request)
+
+
+async def converted_by(processes: Any, records: list[bytes]) -> Converted:
+    config = ConvertConfig.model_validate({"format": "parquet", "table": "web.clicks", "catalog": "lake"})
+    catalog: Any = None  # the table is known already
+    conversion_of_stream = Conversion(config, catalog, InlineExecutor(), processes)
+    return await conversion_of_stream.convert(PREPARED, arrow.binary_column(records))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["good", "bad", "two", "die", "hang", "swell"]), min_size=1, max_size=40))
+async def test_a_record_that_ends_its_process_fails_alone(kinds: list[str]) -> None:
+    texts = {"good": b'{"n":1}', "bad": b"bad", "two": b'{"n":1}{"n":2,"more":3}'}
+    records = [texts.get(kind, b'{"n":"%s"}' % kind.encode()) for kind in kinds]
+    found = await converted_by(Mortal(), records)
+    failed = [number for number, kind in enumerate(kinds) if kind not in ("good", "two")]
+    assert found.failed.tolist() == failed
+    ending = [conversion.CONVERSION_FAILURE if kinds[number] != "bad" else PARSE_ERROR for number in failed]
+    assert list(found.codes) == ending
+    assert found.columns.num_rows == kinds.count("good") + 2 * kinds.count("two")
+    assert found.remarks.get("unknown_key", 0) == kinds.count("two")
+    for number, detail in zip(failed, found.details, strict=True) if found.details else ():
+        assert ("converter: " in detail) == (kinds[number] != "bad")
+
+
+async def test_no_record_fails_because_nothing_can_be_converted() -> None:
+    processes = Mortal(is_broken=True)
+    with pytest.raises(ChildDiedError):
+        await converted_by(processes, [b'{"n":1}'] * 1_000)
+    assert processes.deaths < 20, "it is not tried with every record"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,12 +20,15 @@ from firehose.delivery.spill import Spill
 from firehose.errors import IntegrityError, UnavailableError
 from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
+from firehose.protocols import Delivery
 from firehose.records import Batch, Outcome
 from firehose.sinks.body import verified_chunks
 from firehose.state import Change
 from firehose.stores.sqlite import SqliteStateStore
 from firehose.testing import FakeClock, MemorySource
 from tests.world import Lines, World
+
+T = TypeVar("T")
 
 
 async def test_replayed_records_are_delivered_however_old_they_are(world: World) -> None:
@@ -59,11 +63,11 @@ async def test_a_stream_that_cannot_be_sealed_gives_its_memory_to_others(world: 
 async def test_an_object_damaged_in_the_outbox_ends_the_worker_and_is_made_again_by_the_next(world: World) -> None:
     is_down = True
 
-    def fault(step: str, delivery: object) -> Exception | None:
+    def fault(step: str, delivery: Delivery) -> Exception | None:
         if step == "before" and is_down:
             return UnavailableError("down")
         if step == "before":
-            list(verified_chunks(delivery))  # type: ignore[arg-type]
+            list(verified_chunks(delivery))
         return None
 
     world.sink.fault = fault
@@ -84,7 +88,7 @@ async def test_an_object_damaged_in_the_outbox_ends_the_worker_and_is_made_again
 class _FullAtTheSecond(InlineExecutor):
     calls = 0
 
-    async def run(self, call):  # type: ignore[no-untyped-def]
+    async def run(self, call: Callable[[], T]) -> T:
         self.calls += 1
         found = call()  # what was written so far stays behind, as on a full disk
         if self.calls == 2:

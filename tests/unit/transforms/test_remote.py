@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firehose.transforms.remote import _function_error
+from firehose.aws import AwsClients
+from firehose.transforms import remote
+from firehose.transforms.contract import FunctionArn, InvocationError
+from firehose.transforms.remote import RemoteFunction, _function_error
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
@@ -35,3 +39,24 @@ def test_much_is_cut(key: str, value: Any) -> None:
     error = _function_error(f'{{"{key}": {text}}}'.encode())
     assert len(error.reason) < 5_000
     assert len(error.detail) <= 8_192
+
+
+async def test_who_takes_an_event_and_never_reads_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SEND_TIMEOUT_MS", 400)
+    monkeypatch.setattr(remote, "READ_TIMEOUT_MS", 400)
+    is_over = asyncio.Event()
+
+    async def deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # sockets have it
+        await is_over.wait()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    arn, clients = FunctionArn.parse("arn:aws:lambda:us-east-1:000000000000:function:clean"), AwsClients()
+    function = RemoteFunction(arn, clients, endpoint_url=endpoint)
+    with pytest.raises(InvocationError, match=r"Lambda"):
+        await asyncio.wait_for(function.invoke([b"x" * 32 * 2**20]), 20)
+    is_over.set()
+    server.close()
+    await clients.close()
