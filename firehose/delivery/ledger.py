@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from firehose.delivery.progress import Progress
 from firehose.records import RowSet
 from firehose.state import AddToAccount, Change, Done, SaveDone, StateStore, Term
+
+
+class Saved(NamedTuple):
+    """Up to where every row of a shard is done, and up to where its source need not keep it, as it is saved."""
+
+    position: int
+    releasable: int
 
 
 class Ledger:
@@ -22,6 +30,8 @@ class Ledger:
         self._outlets = tuple(outlets)
         self._state = state
         self._progress: dict[tuple[str, str], Progress] = {}
+        #: What the source need not keep: rows that are done, and those that are parked in the outbox.
+        self._releasable: dict[str, Progress] = {}
         self._unsaved: list[Change] = []
         self._lock = asyncio.Lock()
         #: Set when something waits to be saved.
@@ -31,11 +41,13 @@ class Ledger:
         """Take up what is saved of all shards."""
         for each in done:
             self._progress[each.outlet, each.shard] = Progress(each.shard, each.position, each.beyond)
+            self._releasable[each.shard] = Progress(each.shard, each.position, each.beyond)
 
     def add_shard(self, shard: str) -> None:
         """Take up a shard that may be new."""
         for outlet in self._outlets:
             self._progress.setdefault((outlet, shard), Progress(shard))
+        self._releasable.setdefault(shard, Progress(shard))
 
     def shards(self) -> set[str]:
         """Return the names of the shards known here."""
@@ -45,6 +57,7 @@ class Ledger:
         """Forget a shard that was revoked or ended."""
         for outlet in self._outlets:
             self._progress.pop((outlet, shard), None)
+        self._releasable.pop(shard, None)
 
     def progress(self, outlet: str, shard: str) -> Progress:
         """Return what is done of `shard` for `outlet`."""
@@ -54,13 +67,24 @@ class Ledger:
         """Return up to where every row of `shard` is done for every outlet."""
         return min(self._progress[outlet, shard].position for outlet in self._outlets)
 
+    def releasable(self, shard: str) -> int:
+        """Return up to where the source of `shard` need not keep its rows."""
+        return self._releasable[shard].position
+
     def settle(self, rows: RowSet, outlets: Iterable[str], term: Term | None, hours: Mapping[int, int]) -> None:
         """Say that rows are done for `outlets`, and as what (None: they were never part of the account)."""
         for outlet in outlets:
             for shard in rows.shards():
                 self._progress[outlet, shard].mark(rows.whole(shard))
+                self._releasable[shard].mark_new(rows.whole(shard))
             if term is not None and hours:
                 self._unsaved.append(AddToAccount(self._stream, outlet, term, hours))
+        self.wants_commit.set()
+
+    def park(self, rows: RowSet) -> None:
+        """Say that rows are safe in the outbox, under a saved intent: not done, but their source need not keep them."""
+        for shard in rows.shards():
+            self._releasable[shard].mark_new(rows.whole(shard))
         self.wants_commit.set()
 
     def add(self, *changes: Change) -> None:
@@ -73,8 +97,8 @@ class Ledger:
         """True where everything is saved."""
         return not self._unsaved and not any(each.is_dirty for each in self._progress.values())
 
-    async def commit(self) -> dict[str, int]:
-        """Save everything, in one transaction, and return each shard's position as it is saved now.
+    async def commit(self) -> dict[str, Saved]:
+        """Save everything, in one transaction, and return how far each shard is, as it is saved now.
 
         What could not be saved waits for the next commit; errors are raised.
         """
@@ -83,13 +107,13 @@ class Ledger:
                 if each.is_dirty:
                     chunks = each.take_changes()
                     self._unsaved.append(SaveDone(self._stream, shard, outlet, each.position, chunks))
-            positions = {shard: self.position(shard) for shard in self.shards()}
+            saved = {s: Saved(self.position(s), self.releasable(s)) for s in self.shards()}
             if not self._unsaved:
-                return positions
+                return saved
             saving, self._unsaved = self._unsaved, []
             try:
                 await self._state.apply(*saving)
             except Exception:
                 self._unsaved = saving + self._unsaved
                 raise  # (a cancelled commit may have been made: nothing is saved after it)
-            return positions
+            return saved

@@ -101,6 +101,12 @@ class Outflow:
             idle_ms = None if due_ms is None else max(0, max(due_ms, self._not_before_ms) - now_ms)
             await clock.wait(self.wake, idle_ms)
 
+    def park(self, intent: Intent) -> None:
+        """Let the source go on without the rows of a saved intent of the error output: one that cannot be written may
+        not keep what was accepted after them."""
+        if intent.outlet == FAILED:
+            self._parts.ledger.park(intent.rows)
+
     async def deliver(self, intent: Intent) -> None:
         """Return when the object stands, or its rows expired before it could."""
         while True:
@@ -166,6 +172,8 @@ class Outflow:
             await parts.steps.run("save intents", lambda: parts.state.apply(SaveIntents(sealed.intents)))
         else:
             await parts.executor.run(lambda: parts.outbox.discard(sealed.file))
+        for intent in sealed.intents:
+            self.park(intent)
         for each in failed:
             self._links.fail(each)
         for cell in cells:

@@ -43,6 +43,16 @@ class Progress:
         self._is_dirty = True
         self._advance()
 
+    def mark_new(self, rows: BitMap64) -> None:
+        """Mark those of these rows that are not done already."""
+        passed = BitMap64()
+        passed.add_range(0, self.position + 1)
+        self.mark(rows - passed - self._beyond)
+
+    def holds(self, sequence: int) -> bool:
+        """Return whether one row is done."""
+        return sequence <= self.position or sequence in self._beyond
+
     def is_done(self, batch: Batch) -> arrow.Mask:
         """Return for each row of `batch` whether it is done."""
         done = batch.sequence <= self.position

@@ -9,6 +9,7 @@ are treated as if they had just been read, and only then.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 
 from firehose.delivery.buffer import Cell
 from firehose.delivery.courier import delivery_of
+from firehose.delivery.events import RecordsUnreadable
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import FAILED
 from firehose.delivery.standing import what_stands
@@ -50,7 +52,7 @@ class Redo:
         self._settle(stands)
         # before the other rows may be in another object: after a crash they would be in two
         await step("commit", self.parts.ledger.commit)
-        await self._start_over(self.intent.attempts[0].rows - stands.rows)
+        await self._start_over(stands)
 
     async def _standing(self, newest: Intent) -> Intent | None:
         """Return the attempt whose object stands at the sink."""
@@ -102,21 +104,26 @@ class Redo:
         else:
             self.close(stands, None, DropIntent(stands))
 
-    async def _start_over(self, rows: RowSet) -> None:
-        """Treat rows as if they had just been read; those that cannot be read any more end here."""
+    async def _start_over(self, stands: Intent) -> None:
+        """Treat the rows that do not stand as if they had just been read; what cannot be read any more ends here."""
+        first = self.intent.attempts[0]
+        rows = first.rows - stands.rows
         batches = await self._fetch(rows)
-        lost = rows
+        lost, hours = rows, Counter(first.hours) - Counter(stands.hours)
         for batch in batches:
-            lost = lost - batch.row_set()
+            lost, hours = lost - batch.row_set(), hours - Counter(batch.hours())
         if len(lost):
-            first = self.intent.attempts[0]
-            self.parts.ledger.settle(lost, first.settles, Term.UNREADABLE, {max(first.hours): len(lost)})
+            self.parts.ledger.settle(lost, first.settles, Term.UNREADABLE, hours)
+            stream = self.parts.plan.identity.name
+            for shard in lost.shards():
+                self.parts.telemetry.emit(RecordsUnreadable(stream, shard, len(lost.whole(shard))))
         for batch in batches:
             self.parts.budget.overdraw(batch.nbytes)
             self.absorb(batch, await self.transform(batch), batch.nbytes)
 
     async def _fetch(self, rows: RowSet) -> list[Batch]:
         """Return rows again as their producer sent them."""
-        fetch, names = self.parts.steps.run, rows.shards()
+        fetch = self.parts.steps.run
+        names = [name for name in rows.shards() if name in self.shards]  # a shard that is not there holds nothing more
         batches = [await fetch("fetch", partial(self.shards[name].fetch, rows)) for name in names]
         return [batch for batch in batches if len(batch)]

@@ -177,6 +177,7 @@ class StreamWorker:
         async with asyncio.TaskGroup() as tasks:
             for intent in here:
                 if not intent.earlier:
+                    self._outflows[intent.outlet].park(intent)
                     tasks.create_task(self._outflows[intent.outlet].deliver(intent))
             for outflow in self._outflows.values():
                 tasks.create_task(outflow.run(tasks))
@@ -187,10 +188,14 @@ class StreamWorker:
         """Take up shards as they are assigned, drop them as they are revoked."""
         source, uid = self.plan.source, self.plan.identity.uid
         owned = {shard for intent in self._all_open() for shard in intent.attempts[0].rows.shards()}
-        stale = self.ledger.shards() - set(await source.shards()) - owned
+        there = set(await source.shards())
+        stale = self.ledger.shards() - there - owned
         for shard in stale:
             self.ledger.remove_shard(shard)
             self.ledger.add(ForgetShard(uid, shard))
+        for intent in [each for each in unsettled if not there & set(each.attempts[0].rows.shards())]:
+            unsettled.remove(intent)
+            tasks.create_task(self._redo(intent))
         reading: dict[str, asyncio.Task[None]] = {}
         async for event in source.events():
             if isinstance(event, Revoked):
@@ -200,9 +205,10 @@ class StreamWorker:
             assert isinstance(event, Assigned)
             self.ledger.add_shard(event.shard)
             self._saved[event.shard] = position = self.ledger.position(event.shard)
-            await source.release(event.shard, position)
+            await source.release(event.shard, self.ledger.releasable(event.shard))
             self._shards[event.shard] = await source.open(event.shard, after=position)
-            for intent in [each for each in unsettled if set(each.attempts[0].rows.shards()) <= set(self._shards)]:
+            wanted = there - self._shards.keys()
+            for intent in [each for each in unsettled if not wanted & set(each.attempts[0].rows.shards())]:
                 unsettled.remove(intent)
                 tasks.create_task(self._redo(intent))
             reading[event.shard] = tasks.create_task(self._read(self._shards[event.shard], is_replay=event.is_replay))
@@ -312,13 +318,13 @@ class StreamWorker:
         """Save what is known, then let go of what is not needed any more: outbox files, and the log's space."""
         finished, self._finished = self._finished, []
         # positions as they were saved: what ended during the commit must stay readable until the next one
-        positions = await self._steps.run("commit", self.ledger.commit)
-        self._saved |= positions
+        saved = await self._steps.run("commit", self.ledger.commit)
+        self._saved |= {shard: each.position for shard, each in saved.items()}
         for intent in finished:
             await self._executor.run(partial(self._outbox.drop, intent))
-        for shard, position in positions.items():
+        for shard, each in saved.items():
             if shard in self._shards:
-                await self.plan.source.release(shard, position)
+                await self.plan.source.release(shard, each.releasable)
         self._moved.set()
 
     # --- helpers -----------------------------------------------------------------------------------------------------

@@ -252,6 +252,11 @@ class IngestLog:
         """Return the last sequence of a shard, -1 where nothing of it is on the disk."""
         return self._backlog.last(stream_uid, shard)
 
+    def ranges(self, stream_uid: str, shard: str, position: int) -> list[tuple[int, int]]:
+        """Return which sequences of a shard beyond `position` are on the disk, as pairs of first and last."""
+        extents = [extent for _, extent in self._backlog.after(stream_uid, shard, position)]
+        return [(max(each.first, position + 1), each.last) for each in extents]
+
     def is_pending(self, stream_uid: str, shard: str | None = None) -> bool:
         """Return whether a shard, or any of the stream's, holds rows beyond its released position."""
         shards = self._backlog.shards(stream_uid) if shard is None else [shard]

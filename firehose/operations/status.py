@@ -37,7 +37,7 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
 
 async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
     uid, now_ms = runner.record.uid, service.environment.clock.now_ms()
-    lag = await waiting(service.log, service.state, uid)
+    lag = await waiting(service.log, service.state, uid, has_objects=runner.has_objects)
     worker, error = runner.worker, runner.last_error or runner.function_error
     return {
         "name": runner.record.name,

@@ -28,42 +28,70 @@ def ends_of(log: IngestLog, stream: str) -> dict[str, int]:
     return {shard: log.last(stream, shard) for shard in log.shards(stream)}
 
 
-async def waiting(log: IngestLog, state: StateStore, stream: str) -> Lag:
+async def waiting(log: IngestLog, state: StateStore, stream: str, *, has_objects: bool) -> Lag:
     """Return what a stream has before it, as it is saved: what does not wait there is found by every other command.
 
-    No payload is read, and nothing at all where the log knows that nothing waits.
+    No payload is read, and nothing at all where the log knows that nothing waits, and `has_objects` that no finished
+    object does.
     """
-    if not log.is_pending(stream):
+    if not has_objects and not log.is_pending(stream):
         return Lag(0, 0, None)
     saved = await state.load(stream)
-    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in saved.done}
-    rows, data_bytes = 0, 0
-    oldest: list[int | None] = []
+    progress = _progress_of(saved.done)
+    sealed = _sealed(saved.intents, progress)
+    held = _rows_of(sealed)
+    rows, data_bytes = len(held), 0
+    oldest: list[int | None] = [each.oldest_ms for each in sealed]
     for shard in log.shards(stream):
         done = progress.get(shard) or Progress(shard)
         lag = await log.lag(stream, shard, done.position)
-        rows, data_bytes = rows + lag.rows - len(done.beyond()), data_bytes + lag.data_bytes
+        known = (held | done.beyond()).whole(shard)
+        for first, last in log.ranges(stream, shard, done.position):
+            rows += last + 1 - first - known.range_cardinality(first, last + 1)
+        data_bytes += lag.data_bytes
         oldest.append(lag.oldest_ms)
     return Lag(rows, data_bytes, min((each for each in oldest if each is not None), default=None))
 
 
 async def count_backlog(
-    log: IngestLog, stream: str, done: Iterable[Done], sealed: Iterable[Intent], ends: Mapping[str, int]
+    log: IngestLog, stream: str, done: Iterable[Done], intents: Iterable[Intent], ends: Mapping[str, int]
 ) -> Backlog:
-    """Count what is not done up to `ends`. Rows that are `sealed` lie in an object, too, so damage does not lose them.
+    """Count what is not done up to `ends`. Rows of `intents` lie in an object, whether the log holds them yet or not.
 
     Errors: UnavailableError where the disk refuses to read.
     """
-    progress = {each.shard: Progress(each.shard, each.position, each.beyond) for each in done}
-    found, kept = Backlog(), RowSet()
+    progress = _progress_of(done)
+    sealed = _sealed(intents, progress)
+    found, held = Backlog(), _rows_of(sealed)
     for intent in sealed:
-        kept = kept | intent.rows
+        found.pending.update(intent.attempts[0].hours)
     for name, last in ends.items():
-        await _count_shard(log, stream, progress.get(name) or Progress(name), kept, last, found)
+        await _count_shard(log, stream, progress.get(name) or Progress(name), held, last, found)
     return found
 
 
-async def _count_shard(log: IngestLog, stream: str, done: Progress, kept: RowSet, last: int, found: Backlog) -> None:
+def _progress_of(done: Iterable[Done]) -> dict[str, Progress]:
+    return {each.shard: Progress(each.shard, each.position, each.beyond) for each in done}
+
+
+def _sealed(intents: Iterable[Intent], progress: Mapping[str, Progress]) -> list[Intent]:
+    """Return the intents whose rows are not done; all of an intent's are done at once."""
+
+    def is_done(rows: RowSet) -> bool:
+        return all((progress.get(name) or Progress(name)).holds(rows.first(name)) for name in rows.shards())
+
+    return [each for each in intents if not is_done(each.attempts[0].rows)]
+
+
+def _rows_of(intents: Iterable[Intent]) -> RowSet:
+    held = RowSet()
+    for intent in intents:
+        held = held | intent.attempts[0].rows
+    return held
+
+
+async def _count_shard(log: IngestLog, stream: str, done: Progress, held: RowSet, last: int, found: Backlog) -> None:
+    """Count the rows of one shard that are neither done nor held in an object."""
     at = done.position
     if at >= last:
         return
@@ -73,12 +101,10 @@ async def _count_shard(log: IngestLog, stream: str, done: Progress, kept: RowSet
         if not isinstance(got, Read):
             break
         at = got.span.last
-        rest = got.batch.where(~done.is_done(got.batch) & (got.batch.sequence <= last))
-        found.pending.update(rest.hours())
+        is_left = ~done.is_done(got.batch) & ~held.contains(got.batch) & (got.batch.sequence <= last)
+        found.pending.update(got.batch.where(is_left).hours())
         if got.unreadable:
             span = RowSet.of_range(got.span.shard, got.span.first, min(at, last))
-            absent = span - got.batch.row_set() - done.beyond()
-            lost = Counter(at_most(got.unreadable, len(absent - kept)))
-            found.unreadable.update(lost)
-            found.pending.update(Counter(at_most(got.unreadable, len(absent))) - lost)
+            absent = span - got.batch.row_set() - done.beyond() - held
+            found.unreadable.update(at_most(got.unreadable, len(absent)))
     await shard.close()

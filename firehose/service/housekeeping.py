@@ -68,7 +68,7 @@ async def measure(
     stats = log.stats()
     telemetry.emit(LogMeasured(stats.disk_bytes, stats.quota_bytes, stats.retry_window_ms))
     for runner in runners:
-        lag = await waiting(log, state, runner.record.uid)
+        lag = await waiting(log, state, runner.record.uid, has_objects=runner.has_objects)
         if not runner.is_removed:
             oldest_ms = 0 if lag.oldest_ms is None else max(0, now_ms - lag.oldest_ms)
             telemetry.emit(BacklogMeasured(runner.record.name, lag.rows, oldest_ms))

@@ -82,6 +82,11 @@ class StreamRunner:
         return not (self.record.is_orphaned or self.record.is_deleted)
 
     @property
+    def has_objects(self) -> bool:
+        """True where finished objects may wait for their sink."""
+        return self.worker is None or self.worker.open_objects > 0
+
+    @property
     def last_error(self) -> FirehoseError | None:
         """What keeps the stream from going on."""
         return self._error or (self.worker.last_error if self.worker else None)

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
+import orjson
+import pybase64
+
 from firehose.components import BuildContext, StreamIdentity
 from firehose.delivery.buffer import Hints
 from firehose.delivery.plan import Outlet, StreamPlan
@@ -83,10 +86,14 @@ class Machine:
         self.disk = self.disk.crash(kept=self.chance.choice((0.0, 0.0, self.chance.random(), 1.0)))
         self.disk.plan = self._plan
 
-    def lose_outboxes(self) -> None:
-        """As where another machine takes over: finished objects are gone."""
+    def lose_outboxes(self) -> set[bytes]:
+        """As where another machine takes over: finished objects are gone. Return the failed records in them."""
+        failed: set[bytes] = set()
         for path in [each for each in self.disk.names if each.suffix == ".objects"]:
+            entries = [line for line in self.disk.names[path].data.splitlines() if b'"rawData"' in line]
+            failed |= {pybase64.b64decode(orjson.loads(line)["rawData"]) for line in entries}
             self.disk.lose(path)
+        return failed
 
     def _plan(self, verb: str, path: Path) -> int | None:
         if self.disk_faults and self.chance.random() < self.disk_faults:

@@ -5,7 +5,13 @@ import asyncio
 import orjson
 import pybase64
 
-from firehose.delivery.events import DeliveryFailed, FailedQuotaFull, FailedQuotaHasRoom, RecordsExpired
+from firehose.delivery.events import (
+    DeliveryFailed,
+    FailedQuotaFull,
+    FailedQuotaHasRoom,
+    RecordsExpired,
+    RecordsUnreadable,
+)
 from firehose.errors import AccessDeniedError, UnavailableError
 from firehose.protocols import Stage
 from firehose.records import Batch, FailedRows, Outcome
@@ -134,6 +140,56 @@ async def test_an_unwritable_error_output_does_not_hold_up_delivery_and_heals(wo
         is_down = False
         await world.clock.advance(60_000)
         assert await world.account() == {"delivered": 10, "dropped": 10, "failed": 20}
+
+
+async def test_an_unwritable_error_output_keeps_nothing_of_the_source(world):
+    """What was accepted after a failed record would fill the log otherwise, delivered or not."""
+    is_down = True
+    world.failed_sink.fault = lambda step, delivery: AccessDeniedError("no") if is_down else None
+    world.transforms = (FailOdd(),)
+    async with world.worker():
+        world.source.put("s", records(7), arrival_ms=world.clock.now_ms())
+        world.source.end("s")
+        await world.clock.advance(120_000)
+        assert world.source.released["s"] == 6
+        assert await world.account() == {"delivered": 2, "dropped": 2}
+    world.source.reclaim()
+    for _ in range(2):
+        async with world.worker() as worker:
+            await world.clock.advance(60_000)
+            assert worker.open_objects == 1
+            assert await world.account() == {"delivered": 2, "dropped": 2}
+    async with world.worker() as worker:
+        is_down = False
+        await world.clock.advance(120_000)
+        assert worker.is_idle
+    (entries,) = [body for _, body in world.failed_sink.objects.values()]
+    assert sorted(pybase64.b64decode(orjson.loads(line)["rawData"]) for line in entries.splitlines()) == [
+        b"0000000001",
+        b"0000000003",
+        b"0000000005",
+    ]
+    assert await world.account() == {"delivered": 2, "dropped": 2, "failed": 3}
+
+
+async def test_failed_records_that_are_nowhere_any_more_are_counted_as_unreadable(world):
+    """The outbox was lost that they waited in for their error output, and the source has let them go."""
+    is_down = True
+    world.failed_sink.fault = lambda step, delivery: AccessDeniedError("no") if is_down else None
+    world.transforms = (FailOdd(),)
+    async with world.worker():
+        world.source.put("s", records(7), arrival_ms=world.clock.now_ms())
+        world.source.end("s")
+        await world.clock.advance(120_000)
+    world.source.reclaim()
+    for path in (world.folder / "streams").rglob("*.objects"):
+        path.unlink()
+    is_down = False
+    async with world.worker() as worker:
+        await world.clock.advance(120_000)
+        assert worker.is_idle
+    assert await world.account() == {"delivered": 2, "dropped": 2, "unreadable": 3}
+    assert [event.records for event in world.telemetry.of(RecordsUnreadable)] == [3]
 
 
 async def test_a_full_quota_of_failed_records_stops_reading_and_drops_nothing(world):

@@ -59,7 +59,9 @@ async def test_what_was_delivered_out_of_order_does_not_wait(world: ServiceWorld
         await put(service, "clicks", b"bad", *(b"%d" % number for number in range(9)))
 
         async def is_one_left() -> bool:
-            return (await waiting(service.log, service.state, runner_of(service).record.uid)).rows == 1
+            return (
+                await waiting(service.log, service.state, runner_of(service).record.uid, has_objects=True)
+            ).rows == 1
 
         await world.until(is_one_left)
         assert (await ask(service, "status"))["streams"][0]["backlog_records"] == 1
