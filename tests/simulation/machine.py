@@ -76,6 +76,7 @@ class Machine:
     whims: Whims
     hints: Hints
     segment_bytes: int
+    idle_ms: int
     disk: MemoryDisk = dataclasses.field(default_factory=MemoryDisk)
     state_faults: float = 0.0
     disk_faults: float = 0.0
@@ -122,7 +123,7 @@ class Machine:
                 "firehose.operations.entries.build_outlets": self._build_outlets,
                 "firehose.service.removal.shutil.rmtree": self._remove_tree,
                 "firehose.delivery.intake.READ_BYTES": 4_096,
-                "firehose.log.journal._IDLE_MS": 30_000,
+                "firehose.log.journal._IDLE_MS": self.idle_ms,
                 "firehose.deduplication.window.MEMORY_ENTRIES": 16,
                 "firehose.deduplication.run.BLOCK_ENTRIES": 16,
                 "uuid.uuid4": self._uuid,

@@ -87,6 +87,7 @@ class Town:
             whims=Whims(chance, self.is_fickle),
             hints=Hints(chance.choice((500, 3_000, 20_000)), chance.choice((0, 1_000, 5_000))),
             segment_bytes=chance.choice((2_000, 20_000, 10**7)),
+            idle_ms=chance.choice((1_000, 30_000)),
         )
         whims = self.machine.whims
         rates = (chance.choice((0, chance.random() * 0.4)) for _ in range(4))
