@@ -80,6 +80,18 @@ class FileSystem(Protocol):
         ...
 
 
+def sync_anew(files: FileSystem, path: Path) -> None:
+    """Bring a file to the disk that a killed process left behind: what is read of it may be in memory only.
+
+    Whoever is told what it holds takes that for durable. Errors: OSError.
+    """
+    file = files.append(path)
+    try:
+        file.sync()
+    finally:
+        file.close()
+
+
 class _OsAppendFile:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -127,7 +127,8 @@ class MemoryDisk:
 
     def lose(self, path: Path) -> None:
         """Remove a file for good."""
-        del self.names[path], self.durable[path]
+        del self.names[path]
+        self.durable.pop(path, None)
 
     def flip(self, path: Path, offset: int, bits: int = 1) -> None:
         self.names[path].data[offset] ^= bits

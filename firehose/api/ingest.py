@@ -50,9 +50,11 @@ class Ingest:
         self._find(name)
 
         def split() -> tuple[pa.LargeBinaryArray, bytes]:
-            body = expanded(sent, request.headers.get("Content-Encoding", ""), max_bytes=MAX_BODY_BYTES)
+            encoding = request.headers.get("Content-Encoding", "")
+            body = expanded(sent, encoding, max_bytes=MAX_BODY_BYTES)
             split_body = split_json if request.content_type == "application/json" else split_lines
-            token = puts.token_of(proof, request.headers.get("Idempotency-Key", ""), sent)
+            what = f"{split_body.__name__} {encoding}"
+            token = puts.token_of(proof, request.headers.get("Idempotency-Key", ""), what, sent)
             return split_body(body, max_records=MAX_RECORDS), token
 
         is_small = len(sent) < _INLINE_BYTES and "Content-Encoding" not in request.headers

@@ -37,12 +37,15 @@ class Done:
     reason: str = ""
 
 
-def token_of(proof: Proof, name: str, body: bytes) -> bytes:
-    """Return what tells the put `name` of this sender and with this body from all others; nothing for one without."""
+def token_of(proof: Proof, name: str, what: str, body: bytes) -> bytes:
+    """Return what tells the put `name` of this sender and with this body from all others; nothing for one without.
+
+    `what`: how the body is to be understood.
+    """
     if not name:
         return b""
     # also the body: a name that is used for two different puts must not cost one of them
-    said = f"{proof.principal}\n{name}\n".encode(errors="surrogateescape") + proof.hash_of(body)
+    said = f"{proof.principal}\n{name}\n{what}\n".encode(errors="surrogateescape") + proof.hash_of(body)
     return sha256(said).digest()
 
 

@@ -45,7 +45,7 @@ class FirehoseApi:
         if put is None:
             return wire.answer(await self._control.call(operation, members))
         # all attempts of one call of an SDK have it in common
-        token = puts.token_of(proof, request.headers.get("amz-sdk-invocation-id", ""), body)
+        token = puts.token_of(proof, request.headers.get("amz-sdk-invocation-id", ""), operation, body)
         done = await put(self._service, members, token)
         exchange.rows, exchange.code, exchange.reason = done.rows, done.code, done.reason
         return wire.answer(done.members)

@@ -25,6 +25,8 @@ PREAMBLE = _MAGIC + bytes([VERSION])
 #: Entries in a block: 2.3 MB, and as many are in memory while runs are merged.
 BLOCK_ENTRIES = 65_536
 
+_READ_BYTES = 2**20
+
 _NAME = re.compile(r"(\d{10})-(\d{10})\.run")
 
 
@@ -51,9 +53,14 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, files: FileSystem) -> Run:
-        """Map a run, reading all of it once. Errors: NotWholeError; DataDirectoryError for what is none of ours."""
+        """Map a run, after all of it was read. Errors: OSError; NotWholeError; DataDirectoryError for a later version.
+
+        It is not read through the map: there a disk that refuses ends the process, again at each start.
+        """
         named = _NAME.fullmatch(path.name)
         assert named is not None
+        for begin in range(0, files.size(path), _READ_BYTES):
+            files.read(path, begin, _READ_BYTES)
         body = files.map(path)
         check_preamble(body, path)
         blocks, end = [], len(PREAMBLE)
@@ -77,6 +84,7 @@ class Run:
     @classmethod
     def write(cls, folder: Path, first: int, last: int, blocks: Iterable[Entries], files: FileSystem) -> Run | None:
         """Write a run, which is there whole or not at all; None where there is nothing to write. Errors: OSError."""
+        files.make_folder(folder)
         work, path = folder / "run.new", folder / f"{first:010d}-{last:010d}.run"
         files.remove(work)
         file, is_empty = files.append(work), True
@@ -98,7 +106,7 @@ class Run:
             raise OSError(errno.EIO, f"what was written is not what is read: {error}", str(path)) from error
 
     def matches(self, asked: Entries) -> Iterator[tuple[Entries, np.ndarray, np.ndarray]]:
-        """Yield for each block that may hold some of them: the block, places in `asked`, and places in the block."""
+        """Yield for each block that holds some of them: the block, places in `asked`, and places in the block."""
         edges = np.concatenate(([0], np.searchsorted(asked.high, self._begins), [len(asked)]))
         for number in np.flatnonzero(np.diff(edges)).tolist():
             begin, end = int(edges[number]), int(edges[number + 1])

@@ -14,20 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from firehose import arrow
 from firehose.deduplication.entries import (
     ENTRY_BYTES,
     NO_ENTRIES,
     Entries,
-    block_bytes,
     blocks_of,
     concat,
     first_of_each,
+    groups_of,
+    is_torn,
     merged,
+    nearest_ms,
+    next_block,
 )
 from firehose.deduplication.run import PREAMBLE, NotWholeError, Run, check_preamble, merge, runs_in
-from firehose.filesystem import AppendFile, FileSystem
+from firehose.filesystem import AppendFile, FileSystem, sync_anew
 
 #: Entries in memory before they become a run: 2.3 MB, and all that a start has to sort.
 MEMORY_ENTRIES = 65_536
@@ -101,6 +105,7 @@ class RecordIdWindow:
         for name in replaced:
             files.remove(folder / name)
         journals = [name for name in names if _JOURNAL.fullmatch(name)]
+        last_run = max((each.last for each in self._runs), default=0)
         pieces = []
         for name in journals:
             found, damage = self._read_journal(folder / name)
@@ -108,16 +113,16 @@ class RecordIdWindow:
                 pieces += found
                 continue
             damages.append(Damage(folder / name, damage))
-            self._save_rest(int(name[:10]), found)
+            self._save_rest(int(name[:10]), found if int(name[:10]) > last_run else [])
         # one whose run is there holds nothing that is not known: it is found twice, and goes with the next run
         self._memory, _ = concat(pieces).ordered()
-        last_run = max((each.last for each in self._runs), default=0)
         self._number = max([last_run, *(int(name[:10]) for name in journals)]) + 1
         self._measure()
         return damages
 
     def _read_journal(self, path: Path) -> tuple[list[Entries], str]:
         """Return the blocks of a journal, and what is wrong with it. Its end may be torn: nobody was told of that."""
+        sync_anew(self._files, path)
         body = memoryview(self._files.read(path))
         if len(body) < len(PREAMBLE):
             return [], ""
@@ -125,13 +130,15 @@ class RecordIdWindow:
             check_preamble(body, path)
         except NotWholeError as error:
             return [], str(error)
-        blocks, end = [], 0
-        for block, at in blocks_of(body[len(PREAMBLE) :]):
-            blocks.append(block)
-            end = at
-        rest = body[len(PREAMBLE) + end :]
-        is_torn = len(rest) <= block_bytes(rest) or not any(rest)
-        return blocks, "" if is_torn else f"the block at byte {len(PREAMBLE) + end} is not as it was written"
+        rest = body[len(PREAMBLE) :]
+        blocks, at, is_damaged = [], 0, False
+        while (begin := next_block(rest, at)) is not None:
+            is_damaged |= begin > at
+            for block, end in blocks_of(rest[begin:]):
+                blocks.append(block)
+                at = begin + end
+        is_damaged |= not is_torn(rest[at:])
+        return blocks, "not all of it is as it was written" if is_damaged else ""
 
     def _save_rest(self, number: int, found: list[Entries]) -> None:
         """Put what is whole of a damaged journal in its place."""
@@ -161,9 +168,8 @@ class RecordIdWindow:
             return self._admit(asked)
 
     def _admit(self, asked: Entries) -> arrow.Mask:
-        horizon_ms = int(asked.arrival_ms.max()) - self._window_ms
         if len(self._memory) >= MEMORY_ENTRIES:
-            self._settle(horizon_ms)
+            self._settle()
         ordered, order = asked.ordered()
         is_own, is_known = self._look_up(ordered)
         fresh = np.flatnonzero(~(is_own | is_known))
@@ -177,17 +183,19 @@ class RecordIdWindow:
         return answer
 
     def _look_up(self, asked: Entries) -> tuple[arrow.Mask, arrow.Mask]:
-        """Return which rows are the holders of their ids themselves, and for which another one is near."""
-        is_own, is_known = np.zeros(len(asked), np.bool_), np.zeros(len(asked), np.bool_)
-        found = [(self._memory, *self._memory.matches(asked))]
-        found += [match for run in self._runs for match in run.matches(asked)]
-        for entries, mine, theirs in found:
-            is_same_row = entries.sequence[theirs] == asked.sequence[mine]
-            is_same_row &= entries.holder[theirs] == asked.holder[mine]
-            away_ms = np.abs(entries.arrival_ms[theirs] - asked.arrival_ms[mine])
-            is_own[mine[is_same_row]] = True
-            is_known[mine[~is_same_row & (away_ms < self._window_ms)]] = True
-        return is_own, is_known
+        """Return which rows are the holders of their ids themselves, and which have another one near."""
+        group = groups_of(asked)
+        keys = asked.take(np.flatnonzero(np.diff(group, prepend=-1)))
+        found = [(self._memory, *self._memory.matches(keys))]
+        found += [match for run in self._runs for match in run.matches(keys)]
+        holders = concat([entries.take(theirs) for entries, _, theirs in found])
+        if not len(holders):
+            return np.zeros(len(asked), np.bool_), np.zeros(len(asked), np.bool_)
+        groups = np.concatenate([mine for _, mine, _ in found])
+        away_ms = nearest_ms(groups, holders.arrival_ms, group, asked.arrival_ms)
+        # a row that is a holder has no other one near
+        is_own = np.isin(_rows(group, asked), _rows(groups, holders))
+        return is_own, away_ms < self._window_ms
 
     def _remember(self, fresh: Entries) -> None:
         if not len(fresh):
@@ -204,6 +212,7 @@ class RecordIdWindow:
         self._memory = merged(self._memory, fresh)
 
     def _begin_journal(self) -> None:
+        self._files.make_folder(self._folder)  # whoever removed it loses ids, and stops nothing
         path = self._journal_path(self._number)
         self._journal = self._files.append(path)
         if self._journal.tell() == 0:
@@ -220,20 +229,19 @@ class RecordIdWindow:
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def _settle(self, horizon_ms: int) -> None:
+    def _settle(self) -> None:
         """Make a run of what is in memory, and let the journals go that held it."""
+        # by most of what came last: a clock that was wrong for a while must not make everything old
+        horizon_ms = int(np.median(self._memory.arrival_ms)) - self._window_ms
         young = self._memory.take(self._memory.arrival_ms >= horizon_ms)
-        names = [name for name in self._files.list(self._folder) if _JOURNAL.fullmatch(name)]
-        first = min((int(name[:10]) for name in names), default=self._number)
-        blocks = [young] if len(young) else []
-        run = Run.write(self._folder, first, self._number, blocks, self._files)
-        if run is not None:
-            self._runs.append(run)
+        run = Run.write(self._folder, self._number, self._number, [young] if len(young) else [], self._files)
+        self._runs += [run] if run else []
         self._memory = NO_ENTRIES
-        self._close_journal()
         self._number += 1
-        for name in names:
-            self._files.remove(self._folder / name)
+        self._close_journal()
+        for name in self._files.list(self._folder):
+            if _JOURNAL.fullmatch(name) and int(name[:10]) < self._number:
+                self._files.remove(self._folder / name)
         while count := self._mergeable():
             self._merge(count, horizon_ms)
         self._evict(horizon_ms)
@@ -278,3 +286,13 @@ class RecordIdWindow:
             file_bytes=sum(each.file_bytes for each in runs) + len(memory) * ENTRY_BYTES,
             oldest_ms=min(times, default=None),
         )
+
+
+_ROW = np.dtype([("group", "<i8"), ("sequence", "<i8"), ("holder", "<u4")])
+
+
+def _rows(group: npt.NDArray[np.int64], entries: Entries) -> npt.NDArray[np.void]:
+    """Return which row each entry is, so that rows can be compared."""
+    rows = np.empty(len(entries), _ROW)
+    rows["group"], rows["sequence"], rows["holder"] = group, entries.sequence, entries.holder
+    return rows

@@ -39,6 +39,11 @@ def delivery_of(intent: Intent, path: Path) -> Delivery:
     )
 
 
+#: So many objects wait for their next attempt as long as they would alone; of more, each waits longer, so that a
+#: destination that is away is not asked by thousands. The first that stands wakes all.
+WAITING_AT_ONCE = 16
+
+
 class PlaceKeptError(Exception):
     """An object without rows stands under the key, and always will: these rows were sent under it once before."""
 
@@ -59,6 +64,7 @@ class Courier:
         self._flush = asyncio.Event()
         self._may_send = asyncio.Event()
         self._may_send.set()
+        self._waiting = 0
         #: The last failure that was not followed by a success.
         self.last_error: FirehoseError | None = None
 
@@ -93,6 +99,8 @@ class Courier:
                 await self._wait(intent, error, backoff)
                 continue
             self.last_error = None
+            if self._waiting > WAITING_AT_ONCE:
+                self.hurry()
             self._tell(stands, existed=existed)
             return stands
 
@@ -130,7 +138,7 @@ class Courier:
 
     async def _wait(self, intent: Intent, error: FirehoseError, backoff: Backoff) -> None:
         self.last_error = error
-        wait_ms = backoff.after(error)
+        wait_ms = backoff.after(error) * max(1, self._waiting // WAITING_AT_ONCE)
         self._telemetry.emit(
             DeliveryFailed(
                 stream=self._plan.identity.name,
@@ -143,7 +151,11 @@ class Courier:
                 retry_in_ms=wait_ms,
             )
         )
-        await self._clock.wait(self._flush, wait_ms)
+        self._waiting += 1
+        try:
+            await self._clock.wait(self._flush, wait_ms)
+        finally:
+            self._waiting -= 1
 
     def _tell(self, intent: Intent, *, existed: bool) -> None:
         self._telemetry.emit(

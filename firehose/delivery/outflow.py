@@ -25,6 +25,9 @@ from firehose.state import DropIntent, FinishIntent, Intent, SaveIntents, Term
 #: a broken destination's backlog from the log into the outbox.
 OPEN_OBJECTS = 16
 
+#: How often it is looked whether failed records that leave no room are on their way, or stuck.
+LOOK_AGAIN_MS = 1_000
+
 #: Cells sealed into one outbox file, so that they share one fsync.
 CELLS_A_FILE = 64
 
@@ -53,7 +56,8 @@ class Outflow:
         self._links = links
         self._failed_quota_bytes = failed_quota_bytes
         self._wants_spill = False
-        self._is_full = False
+        #: It was told that the error output cannot be written, and no more may wait for it.
+        self._is_stuck = False
         #: Until when sealing waits after it failed. Units: monotonic milliseconds.
         self._not_before_ms = 0
         self.is_paused = False
@@ -99,6 +103,8 @@ class Outflow:
                     continue
             due_ms = buffer.next_due_ms(name, is_caught_up=is_caught_up) if may_seal else None
             idle_ms = None if due_ms is None else max(0, max(due_ms, self._not_before_ms) - now_ms)
+            if name == FAILED and not may_seal and not self.is_paused:
+                idle_ms = LOOK_AGAIN_MS  # whether what is on its way fails, nobody tells
             await clock.wait(self.wake, idle_ms)
 
     def park(self, intent: Intent) -> None:
@@ -138,13 +144,17 @@ class Outflow:
     def _has_failed_room(self) -> bool:
         """Return whether more failed records may wait for their error output; a change is told."""
         waiting_bytes, telemetry = sum(intent.body_bytes for intent in self.open.values()), self._parts.telemetry
-        is_full, was_full = waiting_bytes >= self._failed_quota_bytes, self._is_full
-        self._is_full, name = is_full, self._parts.plan.identity.name
-        if is_full and not was_full:
+        name = self._parts.plan.identity.name
+        if waiting_bytes < self._failed_quota_bytes:
+            if self._is_stuck:
+                telemetry.emit(FailedQuotaHasRoom(name))
+            self._is_stuck = False
+            return True
+        # one object may be larger than the quota: that it is on its way is no alarm
+        if self.courier.last_error is not None and not self._is_stuck:
             telemetry.emit(FailedQuotaFull(name, waiting_bytes, self._failed_quota_bytes))
-        elif was_full and not is_full:
-            telemetry.emit(FailedQuotaHasRoom(name))
-        return not is_full
+            self._is_stuck = True
+        return False
 
     async def _try_to_seal(self, cells: Sequence[Cell], tasks: asyncio.TaskGroup, backoff: Backoff) -> int:
         """Seal cells; where that fails as a whole, put them back and return how long to wait."""

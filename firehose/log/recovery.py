@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from firehose.filesystem import FileSystem
+from firehose.filesystem import FileSystem, sync_anew
 from firehose.log import books, sidecar
 from firehose.log.events import (
     RowsUnreadable,
@@ -57,6 +57,8 @@ def load_segments(
     Errors: OSError where the folder itself cannot be read; DataDirectoryError where a newer version wrote it.
     """
     found = list(_newest_generations(files, folder, repair))
+    if repair:
+        files.sync_folder(folder)  # the names of files that are believed, too
     segments: list[Segment] = []
     unknown: list[Segment] = []
     for segment, successor in zip_longest(found, found[1:]):
@@ -131,6 +133,8 @@ def _scan(
     """Fill `segment` from its file, and from its books what is damaged there; false where nothing in it counts."""
     path = segment.path(folder)
     size_bytes = files.size(path)
+    if repair:
+        sync_anew(files, path)
     limit = min(size_bytes, _counted_bytes(files, folder, segment, successor))
     findings = scan(files, path, segment, limit)
     if text and segment.extents and not segment.generation:  # a compacted one lacks rows that are done

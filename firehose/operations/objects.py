@@ -13,7 +13,7 @@ from typing import Any
 from firehose.clock import Clock
 from firehose.components import BuildContext
 from firehose.delivery.plan import FAILED, Outlet
-from firehose.errors import FirehoseError, InvalidError, NotFoundError
+from firehose.errors import FirehoseError, InvalidError, NotFoundError, ThrottledError
 from firehose.executors import Executor
 from firehose.operations.parameters import chosen, number
 from firehose.service import Service
@@ -29,6 +29,12 @@ PAGE = 500
 
 #: Differences that one call names: whoever has lost a whole bucket need not read a million lines.
 MOST_NAMED = 1_000
+
+#: So many objects in a row that are refused are a matter of the store, not of the objects.
+MOST_REFUSED = 3
+
+#: What one object is enough for: each attempt takes long.
+NOBODY_ANSWERS = {"S3.ServiceUnavailable"}
 
 
 @dataclass(slots=True)
@@ -47,6 +53,10 @@ class Checked:
     differences: list[dict[str, str]] = field(default_factory=list)
     #: Stream, code and message of what could not be looked at.
     problems: list[dict[str, str]] = field(default_factory=list)
+
+    def add_problem(self, stream: str, error: FirehoseError) -> None:
+        """Say why something of a stream was not looked at."""
+        self.problems.append({"stream": stream, "code": error.code, "message": str(error)})
 
 
 async def audit_objects(service: Service, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +77,7 @@ async def audit_objects(service: Service, parameters: dict[str, Any]) -> dict[st
         try:
             place = await _Stream(service, runner, checked).check(after, clock, until_ms)
         except FirehoseError as error:
-            checked.problems.append({"stream": name, "code": error.code, "message": str(error)})
+            checked.add_problem(name, error)
             continue
         if place is not None:
             return asdict(checked) | {"cursor": [name, *place]}
@@ -90,6 +100,8 @@ class _Stream:
     service: Service
     runner: StreamRunner
     checked: Checked
+    #: How many objects in a row could not be looked at.
+    refused: int = 0
 
     async def check(self, after: tuple[str, str], clock: Clock, until_ms: int) -> tuple[str, str] | None:
         """Look at what comes behind the outlet and key `after`; return where the time was over, or None.
@@ -109,12 +121,26 @@ class _Stream:
                     for manifest in page:
                         key = manifest.intent.key
                         is_replayed = outlet.name == FAILED and not len(manifest.intent.rows - replayed)
-                        await self._look(outlet, manifest.intent, may_be_gone=is_replayed)
-                        if clock.monotonic_ms() >= until_ms or len(self.checked.differences) >= MOST_NAMED:
+                        await self._try_to_look(outlet, manifest.intent, may_be_gone=is_replayed)
+                        named = len(self.checked.differences) + len(self.checked.problems)
+                        if clock.monotonic_ms() >= until_ms or named >= MOST_NAMED:
                             return outlet.name, key
         finally:
             await close_outlets(*outlets)
         return None
+
+    async def _try_to_look(self, outlet: Outlet, intent: Intent, *, may_be_gone: bool) -> None:
+        """Look at one object, or say why not. Errors: those of the sink, where several in a row were refused."""
+        try:
+            await self._look(outlet, intent, may_be_gone=may_be_gone)
+        except FirehoseError as error:
+            self.refused += 1
+            if self.refused == MOST_REFUSED or isinstance(error, ThrottledError) or error.code in NOBODY_ANSWERS:
+                error.say_more("objects behind it were not looked at")
+                raise
+            self.checked.add_problem(self.runner.record.name, error)
+        else:
+            self.refused = 0
 
     async def _look(self, outlet: Outlet, intent: Intent, *, may_be_gone: bool) -> None:
         """Look at one object. Errors: those of the sink, but for one that is not there."""

@@ -13,7 +13,7 @@ import random
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -91,8 +91,10 @@ class Machine:
         """As where another machine takes over: finished objects are gone. Return the failed records in them."""
         failed: set[bytes] = set()
         for path in [each for each in self.disk.names if each.suffix == ".objects"]:
-            entries = [line for line in self.disk.names[path].data.splitlines() if b'"rawData"' in line]
-            failed |= {pybase64.b64decode(orjson.loads(line)["rawData"]) for line in entries}
+            for line in self.disk.names[path].data.splitlines():
+                if b'"rawData"' in line:
+                    with suppress(orjson.JSONDecodeError):  # cut off while it was written: it is nobody's yet
+                        failed.add(pybase64.b64decode(orjson.loads(line)["rawData"]))
             self.disk.lose(path)
         return failed
 

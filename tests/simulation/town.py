@@ -119,7 +119,8 @@ class Town:
                 for _ in range(self.chance.randint(1, 5)):
                     self._storm()
                     self._live(self._busy, steps=int(10 ** self.chance.uniform(1.5, 3.7)))
-                    self.machine.cut_power()
+                    if self.chance.random() < 0.6:  # else it was killed: what nobody synced is there, for now
+                        self.machine.cut_power()
                     if self.chance.random() < self.outbox_losses:
                         self.lost |= self.machine.lose_outboxes()
                         self.is_outbox_lost = True

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import time
+import tracemalloc
 from hashlib import blake2b
 from pathlib import Path
 
@@ -220,6 +223,112 @@ def test_damage_is_told_and_errs_towards_landing_twice(what: str) -> None:
     assert not all(answers), "what is not known is no duplicate"
     assert any(answers), "the other files are as they were"
     assert opened(disk).stats.ids == again.stats.ids, "damage is told once"
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+@pytest.mark.parametrize("offset", [0, 4, 7, 8, 12, 16, 40])
+def test_a_flipped_bit_of_a_journal_costs_one_block_and_is_told(block: int, offset: int) -> None:
+    disk = MemoryDisk()
+    known, ends = opened(disk), [8]
+    for first in (0, 2, 4):
+        ask(known, (first, first, 0), (first + 1, first + 1, 0))
+        (name,) = disk.list(FOLDER)
+        ends.append(len(disk.names[FOLDER / name].data))
+    disk.flip(FOLDER / name, ends[block] + offset, 128)
+    again = RecordIdWindow(FOLDER, disk, window_ms=HOUR, max_bytes=2**30)  # type: ignore[arg-type] # a twin
+    (damage,) = again.open()
+    assert damage.path.name == name
+    assert ask(again, *((number, 100 + number, 0) for number in range(6))) == [
+        number // 2 != block for number in range(6)
+    ]
+
+
+def test_what_a_killed_process_left_is_on_the_disk_before_it_is_believed() -> None:
+    disk = MemoryDisk()
+    disk.plan = lambda verb, path: _refused() if verb == "sync" else None
+    with pytest.raises(OSError, match="killed"):
+        ask(opened(disk), (1, 0, 0))
+    disk.plan = None
+    assert ask(opened(disk), (1, 1, 0)) == [True], "found in memory, although its process was killed before it synced"
+    assert ask(opened(disk.crash()), (1, 1, 0)) == [True], "and then the power was cut"
+
+
+def _refused() -> int:
+    raise OSError(errno.EIO, "killed")
+
+
+def test_nothing_is_forgotten_where_an_old_journal_cannot_be_removed() -> None:
+    disk = MemoryDisk()
+    known, is_refused = opened(disk), True
+
+    def plan(verb: str, path: Path) -> int | None:
+        if verb == "remove" and path.suffix == ".journal" and is_refused:
+            raise OSError(errno.EPERM, "Operation not permitted", str(path))
+        return 2**31 if verb == "write" else None
+
+    disk.plan = plan
+    for number in range(40):
+        for _ in range(3):
+            try:
+                assert ask(known, (number, number, 0)) == [False]
+                break
+            except PermissionError:
+                is_refused = number < 20
+    disk.plan = None
+    for again in (known, opened(disk.crash())):
+        assert all(ask(again, *((number, 100 + number, 0) for number in range(40))))
+
+
+def test_whoever_removes_the_folder_loses_ids_and_stops_nothing(tmp_path: Path) -> None:
+    known = RecordIdWindow(tmp_path / "ids", OsFileSystem(), window_ms=HOUR, max_bytes=2**24)
+    known.open()
+    for number in range(100):
+        assert ask(known, (number, number, 0)) == [False]
+        if number == 50:
+            shutil.rmtree(tmp_path / "ids")
+    known.close()
+    again = RecordIdWindow(tmp_path / "ids", OsFileSystem(), window_ms=HOUR, max_bytes=2**24)
+    assert again.open() == []
+    found = ask(again, *((number, 1_000 + number, 0) for number in range(100)))
+    assert found[60:] == [True] * 40
+    again.close()
+
+
+def test_a_disk_that_refuses_to_read_a_run_is_an_error_and_not_the_end() -> None:
+    disk = MemoryDisk()
+    known = opened(disk)
+    for number in range(20):
+        ask(known, (number, number, 0))
+    disk.plan = lambda verb, path: _refused() if verb == "read" and path.suffix == ".run" else 2**31
+    with pytest.raises(OSError, match="killed"):
+        opened(disk)
+    disk.plan = None
+    assert opened(disk).stats.ids == 20
+
+
+def test_one_id_again_and_again_takes_no_more_than_others() -> None:
+    """Of a stream with a short window each id may have thousands of holders."""
+    known = opened(MemoryDisk(), window_ms=1_000)
+    for number in range(7):
+        assert not any(
+            ask(known, *((1, second, second * 1_000) for second in range(number * 1_000, number * 1_000 + 1_000)))
+        )
+    tracemalloc.start()
+    answer = ask(known, *((1, 10_000 + number, 6_999_500) for number in range(100_000)))
+    assert all(answer)
+    assert tracemalloc.get_traced_memory()[1] < 100_000 * 400
+    tracemalloc.stop()
+    begun = time.process_time()
+    answer = ask(known, *((1, 10**6 + number, 10**8 + number * 500) for number in range(100_000)))
+    assert sum(answer) == 50_000
+    assert time.process_time() - begun < 10, "a step for each holder, not one for each pair"
+
+
+def test_a_clock_that_was_ahead_for_a_while_makes_nothing_old() -> None:
+    known = opened(MemoryDisk())
+    for number in range(60):
+        assert ask(known, (number, number, 10**15 if number % 10 == 9 else number)) == [False]
+    assert all(ask(known, *((number, 100 + number, 60) for number in range(60) if number % 10 != 9)))
 
 
 def test_files_of_a_later_version_are_refused_and_left_alone() -> None:
