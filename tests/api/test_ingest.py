@@ -194,3 +194,10 @@ async def test_an_idempotency_key_names_a_put(face: Any) -> None:
         await send(face, body, headers=NDJSON | ({"Idempotency-Key": key} if key else {}))
     first, again, other_body, other_key, without = face.service.tokens
     assert first == again and without == b"" and len({first, other_body, other_key}) == 3
+
+
+async def test_an_idempotency_key_names_a_body_as_it_was_understood(face: Any) -> None:
+    """Sent as lines by mistake, and again as an array: other records."""
+    for kind in ("application/x-ndjson", "application/json"):
+        await send(face, b"[1]", headers={"Content-Type": kind, "Idempotency-Key": "k"})
+    assert len(set(face.service.tokens)) == 2

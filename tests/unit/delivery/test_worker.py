@@ -214,6 +214,33 @@ async def test_a_full_quota_of_failed_records_stops_reading_and_drops_nothing(wo
     assert len(world.telemetry.of(FailedQuotaHasRoom)) == len(world.telemetry.of(FailedQuotaFull)) >= 1
 
 
+async def test_an_object_larger_than_the_quota_is_no_alarm_while_it_is_on_its_way(world):
+    world.transforms, world.failed_quota_bytes = (FailOdd(),), 10
+    async with world.worker():
+        for _ in range(10):
+            world.source.put("s", records(40), arrival_ms=world.clock.now_ms())
+            await world.clock.advance(60_000)
+        assert await world.account() == {"delivered": 100, "dropped": 100, "failed": 200}
+    assert not world.telemetry.of(FailedQuotaFull)
+
+
+async def test_many_objects_that_wait_ask_seldom_and_go_all_at_once_when_one_stands(world):
+    is_down = True
+    world.failed_sink.fault = lambda step, delivery: UnavailableError("down") if is_down else None
+    world.transforms = (FailOdd(),)
+    async with world.worker() as worker:
+        for _ in range(320):
+            world.source.put("s", records(4), arrival_ms=world.clock.now_ms())
+            await world.clock.advance(60_000)
+        assert worker.open_objects == 320
+        before = len(world.failed_sink.attempts)
+        await world.clock.advance(600_000)
+        assert 20 * 16 / 2 <= len(world.failed_sink.attempts) - before <= 2 * 20 * 16, "not 320 every half minute"
+        is_down = False
+        await world.clock.advance(60_000)
+        assert worker.open_objects == 0
+
+
 async def test_records_beyond_retention_expire_loudly(world):
     world.retention_ms = 100_000
     async with world.worker():

@@ -121,6 +121,24 @@ async def test_a_sink_that_cannot_be_read_is_a_problem_of_its_stream_alone(world
         assert [each["stream"] for each in found["problems"]] == ["clicks"] and found["objects"] == 1
 
 
+async def test_objects_that_are_refused_do_not_hide_those_that_are_gone(world: ServiceWorld) -> None:
+    async with world.running(clicks=world.config()) as service:
+        await delivered(world, service, *([b"%d" % number] for number in range(7)))
+        first, second, *others = objects_of(world)
+        for path in (first, second):
+            path.unlink()
+            path.mkdir()  # what is there cannot be read
+        others[0].unlink()
+        found = await deep(service)
+        assert (found["objects"], found["differ"], len(found["problems"])) == (4, 1, 2)
+        assert found["differences"][0]["key"].endswith(others[0].name)
+        for path in others[1:]:
+            path.unlink()
+            path.mkdir()
+        found = await deep(service)
+        assert "objects behind it were not looked at" in found["problems"][-1]["message"]
+
+
 async def test_differences_come_in_portions(world: ServiceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "MOST_NAMED", 2)
     monkeypatch.setattr(objects, "PAGE", 3)
