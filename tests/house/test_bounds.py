@@ -48,7 +48,8 @@ EXEMPT = {
     "the size of a step or a piece: what is larger takes several": """
         api/bodies.py _STEP_BYTES; api/ingest.py _INLINE_BYTES; api/server.py _READ_BYTES; ciphers/gcm.py
         _PIECE_BYTES; cli/flush.py STEP_MS; cli/put.py REQUEST_BYTES; compressors/gzip.py _PIECE_BYTES;
-        compressors/zstd.py _WRITE_BYTES _READ_BYTES; deduplication/run.py _READ_BYTES; converters/openx.py CHUNK_BYTES; delivery/reading.py
+        compressors/zstd.py _WRITE_BYTES _READ_BYTES; deduplication/run.py _READ_BYTES;
+        converters/openx.py CHUNK_BYTES; delivery/reading.py
         CHUNK_BYTES; encoders/records.py PIECE_BYTES; log/access.py _GAP_BYTES _READ_BYTES; log/compaction.py
         _COPY_BYTES; log/frame.py _KEPT_BYTES; log/reader.py _FETCH_BYTES; log/receipts.py PAGE_PUTS PAGE_BYTES;
         log/scan.py _READ_BYTES; log/sidecar.py _FIRST_READ_BYTES; log/writer.py _FRAME_BYTES _GROUP_BYTES;
@@ -56,7 +57,8 @@ EXEMPT = {
         service/backlog.py READ_BYTES; sinks/body.py CHUNK_BYTES; transforms/remote.py _CHUNK_BYTES""",
     "the pace of something that goes on": """
         api/door.py _RETRY_S; api/plain.py RETRY_AFTER_S; aws.py RENEWED_AFTER_S RETIRED_S; delivery/intake.py
-        IDLE_MS; delivery/outflow.py LOOK_AGAIN_MS; log/receipts.py SAVE_EVERY_MS; service/housekeeping.py MEASURING_MS SPILL_MS""",
+        IDLE_MS; delivery/outflow.py LOOK_AGAIN_MS; log/receipts.py SAVE_EVERY_MS;
+        service/housekeeping.py MEASURING_MS SPILL_MS""",
     "what is written by hand is refused with its place, by `firehose validate` or the API": """
         api/processing.py _MAX_PROCESSORS; catalogs/file.py MAX_DEPTH; ciphers/client_side.py _MAX_CONTEXT_BYTES;
         config/checks.py SMALL_BUFFER_BYTES SHORT_RETENTION_MS; config/document.py MAX_NODES MAX_DEPTH;
