@@ -151,9 +151,8 @@ def status(stream: str | None, data_dir: Path, as_json: bool) -> None:
     throttled = ": full, producers are throttled until deliveries make room" if answer["log_is_full"] else ""
     click.echo(f"log {used} of {quota}{throttled}", err=True)
     for each in answer["streams"]:
-        if (known := each["deduplicate"]) and known["ids"]:
-            reach = format_duration_ms(known["window_ms"])
-            click.echo(f"{each['name']}: {known['ids']:,} record ids are known, back to {reach} ago", err=True)
+        for line in output.remarks(each):
+            click.echo(f"{each['name']}: {line}", err=True)
     for problem in answer["problems"]:
         click.echo(problem, err=True)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+
+from firehose.units import format_duration_ms
 
 
 def show_json(value: Any) -> None:
@@ -37,6 +39,18 @@ def _text(cell: Any) -> str:
 def counted(number: int, word: str) -> str:
     """Return "1 record" or "2,000 records"."""
     return f"{number:,} {word}{'s' * (number != 1)}"
+
+
+def remarks(stream: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what else `status` has to say of a stream."""
+    if stream["failed_quota_is_full"]:
+        yield "as many failed records as may (server.failed_quota) wait for the error output, and the stream with them"
+    known = stream["deduplicate"]
+    if known and known["ids"]:
+        yield f"{counted(known['ids'], 'record id')} known, back to {format_duration_ms(known['window_ms'])} ago"
+    if known and known["without_id"]:
+        without_id = counted(known["without_id"], "record")
+        yield f"{without_id} without an id since the start; is `deduplicate.record_id` right?"
 
 
 def cut(text: str, characters: int) -> str:

@@ -18,6 +18,9 @@ from firehose.errors import FirehoseError, InvalidError, UnavailableError
 #: Bytes of one request: few enough that a refusal concerns few records, many enough for 100 MB a second.
 REQUEST_BYTES = 4 * 2**20
 
+#: Records of one request, half of what the service takes in one.
+REQUEST_RECORDS = 125_000
+
 #: The longest record that the service takes.
 RECORD_BYTES = 1_024_000
 
@@ -58,7 +61,10 @@ class LineTooLongError(InvalidError):
 
 
 def _bodies(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield whole lines, together about REQUEST_BYTES, with the number of the first. Errors: LineTooLongError."""
+    """Yield whole lines, about REQUEST_BYTES or REQUEST_RECORDS of them, with the number of the first.
+
+    Errors: LineTooLongError.
+    """
     waiting: list[bytes] = []
     size = number = 0
     first = 1
@@ -68,7 +74,8 @@ def _bodies(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if not is_too_long and line.strip():
             waiting.append(line)
             size += len(line)
-        if size >= REQUEST_BYTES or (is_too_long and waiting):
+        is_full = size >= REQUEST_BYTES or len(waiting) >= REQUEST_RECORDS
+        if is_full or (is_too_long and waiting):
             yield first, b"".join(waiting)
             waiting, size, first = [], 0, number + 1
         if is_too_long:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, WithJsonSchema
 
 from firehose.components import (
     BuildContext,
@@ -61,13 +61,38 @@ else:
     AnyConvertConfig = one_of("encoders", "format")
 
 
-#: A name of a key.
-_Key = Annotated[str, StringConstraints(min_length=1)]
+def _split_path(value: Any) -> Any:
+    """Return the names of a path that is written with dots. Errors: ValueError where it looks like another notation."""
+    if not isinstance(value, str):
+        return value
+    names = value.split(".")
+    if not all(_PLAIN_NAME.fullmatch(name) for name in names):
+        raise ValueError(
+            "write the names of keys with dots between them, like `order.id`: no `$`, no leading dot or slash, no "
+            "brackets or blanks; a list of names may hold anything, like `[order, my.id]`"
+        )
+    return names
 
-#: Where a record has its id.
-RecordIdPath = (
-    Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*$")] | Annotated[tuple[_Key, ...], Field(min_length=1)]
-)
+
+#: What a name is in a path that is written with dots: nothing that another notation means by it.
+_PLAIN_NAME = re.compile(r"[^.$/\[\]\s]+")
+
+#: Where a record has its id: the names of keys, from the outside in.
+RecordIdPath = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(_split_path),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ],
+            "description": "a path like `order.id`",
+            "examples": ["order.id"],
+        }
+    ),
+]
 
 
 class BufferConfig(Config):
@@ -97,17 +122,12 @@ class DeduplicateConfig(Config):
     """
 
     record_id: RecordIdPath
-    """Where a record has its id: names of keys with dots between them (`event.id`), or a list of names. A string that
-    is not empty, or a number."""
+    """Where a record has its id, as its producer sent it: names of keys with dots between them (`event.id`), or a list
+    of names, upper and lower case as in the record. The id is a string that is not empty, or a number."""
     window_ms: DurationMs = Field(24 * 3_600_000, alias="window", ge=1_000, le=30 * 24 * 3_600_000)
     """For how long an id is known, by the arrival of its first record."""
     max_bytes: ByteSize = Field(256 * 2**20, alias="size", ge=16 * 2**20)
     """How much disk ids may take, 36 bytes each: 7 million. With more of them the oldest go before their time."""
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """The names of keys."""
-        return tuple(self.record_id.split(".")) if isinstance(self.record_id, str) else self.record_id
 
 
 class StreamConfig(Config):

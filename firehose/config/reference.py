@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from firehose.config.models import Configuration
@@ -115,6 +116,9 @@ def _allowed(shape: Shape, seen: Mapping[Any, str]) -> str:
     for model in _models(shape).values():
         if model.annotation in seen:
             return f"as {seen[model.annotation]}"
+    said = (each.json_schema or {} for each in shape.metadata if isinstance(each, WithJsonSchema))
+    if forms := next((each for each in said if "anyOf" in each), None):
+        return f"{forms['description']}, or a list of text"
     _, below = _entry("", shape)
     of = "" if below is shape else "names with " if get_origin(shape.annotation) is dict else "a list of "
     if below.components:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +11,11 @@ import numpy as np
 
 from firehose.clock import Clock
 from firehose.components import Environment
-from firehose.deduplication import RecordId, RecordIdWindow, WindowStats
+from firehose.deduplication import RecordId, RecordIdWindow
 from firehose.delivery.events import (
     DuplicatesDropped,
     RecordIdsDamaged,
     RecordIdsForgotten,
-    RecordIdsMeasured,
     RecordsWithoutId,
 )
 from firehose.delivery.ledger import Ledger
@@ -25,6 +25,19 @@ from firehose.executors import Executor
 from firehose.records import Batch
 from firehose.state import Term
 from firehose.telemetry import Emitter
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIds:
+    """What is known of a stream's records: how many ids, and how far back they reach (None: none yet).
+
+    `without_id`: records since the start that had no id where one was looked for.
+    """
+
+    ids: int
+    file_bytes: int
+    reach_ms: int | None
+    without_id: int
 
 
 class Duplicates:
@@ -41,18 +54,22 @@ class Duplicates:
         self._clock: Clock = environment.clock
         self._steps = steps
         self._ledger = ledger
+        self._window_ms = wanted.window_ms
+        self._without_id = 0
         self._turn = asyncio.Lock()
 
     @property
-    def stats(self) -> WindowStats:
-        """What is known of the stream's records."""
-        return self._window.stats
+    def known(self) -> KnownIds:
+        """What is known of the stream's records now."""
+        stats, reach_ms = self._window.stats, None
+        if stats.oldest_ms is not None:
+            reach_ms = min(max(0, self._clock.now_ms() - stats.oldest_ms), self._window_ms)
+        return KnownIds(stats.ids, stats.file_bytes, reach_ms, self._without_id)
 
     async def open(self) -> None:
         """Read what is known. What is damaged is told: records with those ids may land twice, none is lost."""
         for each in await self._steps.run("record ids", partial(self._executor.run, self._window.open)):
             self._telemetry.emit(RecordIdsDamaged(self._stream, str(each.path), each.reason))
-        self._measure()
 
     async def close(self) -> None:
         """Return when nobody is in the files any more: a thread goes on although its task was cancelled."""
@@ -65,7 +82,9 @@ class Duplicates:
         """
         found = await self._executor.run(partial(self._ids.identify, batch))
         if len(found.entries) < len(batch):
-            self._telemetry.emit(RecordsWithoutId(self._stream, len(batch) - len(found.entries)))
+            without_id = len(batch) - len(found.entries)
+            self._without_id += without_id
+            self._telemetry.emit(RecordsWithoutId(self._stream, without_id))
         if not len(found.entries):
             return batch
         async with self._turn:
@@ -73,9 +92,8 @@ class Duplicates:
             admit = partial(self._executor.run, partial(self._window.admit, found.entries))
             is_seen = await self._steps.run("record ids", admit)
             forgotten = self._window.forgotten - forgotten
-        self._measure()
         if forgotten:
-            self._telemetry.emit(RecordIdsForgotten(self._stream, forgotten, self._reach_ms()))
+            self._telemetry.emit(RecordIdsForgotten(self._stream, forgotten, self.known.reach_ms or 0))
         if not bool(is_seen.any()):
             return batch
         is_duplicate = np.zeros(len(batch), np.bool_)
@@ -84,11 +102,3 @@ class Duplicates:
         self._ledger.settle(duplicates.row_set(), (DESTINATION,), Term.DUPLICATE, duplicates.hours())
         self._telemetry.emit(DuplicatesDropped(self._stream, len(duplicates)))
         return batch.where(~is_duplicate)
-
-    def _measure(self) -> None:
-        stats = self._window.stats
-        self._telemetry.emit(RecordIdsMeasured(self._stream, stats.ids, stats.file_bytes, self._reach_ms()))
-
-    def _reach_ms(self) -> int:
-        oldest_ms = self._window.stats.oldest_ms
-        return 0 if oldest_ms is None else max(0, self._clock.now_ms() - oldest_ms)

@@ -57,7 +57,7 @@ class Outflow:
         self._failed_quota_bytes = failed_quota_bytes
         self._wants_spill = False
         #: It was told that the error output cannot be written, and no more may wait for it.
-        self._is_stuck = False
+        self.is_stuck = False
         #: Until when sealing waits after it failed. Units: monotonic milliseconds.
         self._not_before_ms = 0
         self.is_paused = False
@@ -146,14 +146,14 @@ class Outflow:
         waiting_bytes, telemetry = sum(intent.body_bytes for intent in self.open.values()), self._parts.telemetry
         name = self._parts.plan.identity.name
         if waiting_bytes < self._failed_quota_bytes:
-            if self._is_stuck:
+            if self.is_stuck:
                 telemetry.emit(FailedQuotaHasRoom(name))
-            self._is_stuck = False
+            self.is_stuck = False
             return True
         # one object may be larger than the quota: that it is on its way is no alarm
-        if self.courier.last_error is not None and not self._is_stuck:
+        if self.courier.last_error is not None and not self.is_stuck:
             telemetry.emit(FailedQuotaFull(name, waiting_bytes, self._failed_quota_bytes))
-            self._is_stuck = True
+            self.is_stuck = True
         return False
 
     async def _try_to_seal(self, cells: Sequence[Cell], tasks: asyncio.TaskGroup, backoff: Backoff) -> int:

@@ -19,7 +19,7 @@ from functools import partial
 
 from firehose.budget import BudgetShare
 from firehose.components import Environment
-from firehose.deduplication import WindowStats
+from firehose.delivery.duplicates import KnownIds
 from firehose.delivery.events import RecordsDropped, RecordsFailed, StreamStarted
 from firehose.delivery.intake import Intake
 from firehose.delivery.outflow import Links, Outflow
@@ -107,9 +107,14 @@ class StreamWorker:
         return sum(len(outflow.open) for outflow in self._outflows.values())
 
     @property
-    def record_ids(self) -> WindowStats | None:
-        """What is known of the ids of records, None where nothing is asked of them."""
-        return self._parts.duplicates.stats if self._parts.duplicates else None
+    def known_ids(self) -> KnownIds | None:
+        """What is known of the ids of records, None where the stream does not look for duplicates."""
+        return self._parts.duplicates.known if self._parts.duplicates else None
+
+    @property
+    def is_failed_quota_full(self) -> bool:
+        """True where the stream waits for its error output: as many failed records wait for it as may."""
+        return self._outflows[FAILED].is_stuck
 
     def pause(self, is_paused: bool) -> None:
         """Stop or go on: what is being sent may end; nothing is read, sealed or sent besides."""

@@ -13,6 +13,7 @@ from typing import Any
 from firehose.clock import Clock
 from firehose.components import BuildContext
 from firehose.delivery.plan import FAILED, Outlet
+from firehose.delivery.standing import ROWS_METADATA
 from firehose.errors import FirehoseError, InvalidError, NotFoundError, ThrottledError
 from firehose.executors import Executor
 from firehose.operations.parameters import chosen, number
@@ -160,6 +161,14 @@ class _Stream:
             self._tell(outlet, intent, f"has {size} bytes, {intent.body_bytes} were delivered")
         elif intent.checksum and checksum != intent.checksum:
             self._tell(outlet, intent, f"has SHA-256 {checksum}, {intent.checksum} was delivered")
+        elif intent.metadata.keys() - {ROWS_METADATA} and await self._lacks_metadata(outlet, intent):
+            self._tell(outlet, intent, "has lost the metadata that says how to decrypt it")
+
+    async def _lacks_metadata(self, outlet: Outlet, intent: Intent) -> bool:
+        """Return whether an encrypted object is without what its bytes cannot be read without."""
+        sink: Any = outlet.sink
+        found = (await sink.stat(intent.key)).metadata
+        return any(found.get(name) != value for name, value in intent.metadata.items() if name != ROWS_METADATA)
 
     def _tell(self, outlet: Outlet, intent: Intent, what: str) -> None:
         place = {"stream": self.runner.record.name, "outlet": outlet.name, "key": intent.key}

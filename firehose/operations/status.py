@@ -19,7 +19,8 @@ async def status(service: Service, parameters: dict[str, Any]) -> dict[str, Any]
 
     Units: `backlog_bytes` payload bytes; `failed_records` those in the error output that were not replayed;
     `freshness_ms` age of the oldest undelivered record, None where there is none; `deduplicate` how many ids of
-    records are known, and how far back they reach (None: none yet), or None where the stream asks for none of it.
+    records are known, how far back they reach (None: none yet), and how many records since the start had none; None
+    where the stream does not look for duplicates. `failed_quota_is_full`: it waits for its error output.
     """
     stats = service.log.stats()
     return {
@@ -50,17 +51,18 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
         "freshness_ms": None if lag.oldest_ms is None else max(0, now_ms - lag.oldest_ms),
         "failed_records": await service.state.failed_rows(uid),
         "open_objects": worker.open_objects if worker else 0,
-        "deduplicate": _deduplicate(worker, now_ms),
+        "failed_quota_is_full": worker is not None and worker.is_failed_quota_full,
+        "deduplicate": _deduplicate(worker),
         "last_error": None if error is None else {"code": error.code, "message": str(error)},
     }
 
 
-def _deduplicate(worker: StreamWorker | None, now_ms: int) -> dict[str, Any] | None:
-    stats = worker.record_ids if worker else None
-    if stats is None:
+def _deduplicate(worker: StreamWorker | None) -> dict[str, Any] | None:
+    known = worker.known_ids if worker else None
+    if known is None:
         return None
-    window_ms = None if stats.oldest_ms is None else max(0, now_ms - stats.oldest_ms)
-    return {"ids": stats.ids, "bytes": stats.file_bytes, "window_ms": window_ms}
+    facts = {"ids": known.ids, "bytes": known.file_bytes, "window_ms": known.reach_ms}
+    return facts | {"without_id": known.without_id}
 
 
 def _state(runner: StreamRunner) -> str:

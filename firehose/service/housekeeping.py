@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from firehose.budget import ByteBudget
 from firehose.clock import Clock
 from firehose.delivery.buffer import CELL_OVERHEAD_BYTES
-from firehose.delivery.events import StepFailed
+from firehose.delivery.events import RecordIdsMeasured, StepFailed
 from firehose.delivery.plan import DESTINATION
 from firehose.delivery.worker import StreamWorker
 from firehose.errors import FirehoseError, StaleEpochError
@@ -72,6 +72,9 @@ async def measure(
         if not runner.is_removed:
             oldest_ms = 0 if lag.oldest_ms is None else max(0, now_ms - lag.oldest_ms)
             telemetry.emit(BacklogMeasured(runner.record.name, lag.rows, oldest_ms))
+            if runner.worker is not None and (known := runner.worker.known_ids) is not None:
+                reach_ms = known.reach_ms or 0
+                telemetry.emit(RecordIdsMeasured(runner.record.name, known.ids, known.file_bytes, reach_ms))
         await asyncio.sleep(0)  # thousands of streams must not hold up puts
 
 

@@ -124,7 +124,7 @@ def _encoder(config: StreamConfig) -> Encoder:
 
 
 def _deduplication(config: DeduplicateConfig | None) -> Deduplication | None:
-    return Deduplication(config.path, config.window_ms, config.max_bytes) if config else None
+    return Deduplication(config.record_id, config.window_ms, config.max_bytes) if config else None
 
 
 def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | None:

@@ -47,7 +47,7 @@ EXEMPT = {
         HEADER_BYTES PREAMBLE_BYTES; timestamps.py MAX_DIGITS; transforms/contract.py _HEAD_BYTES _RECORD_BYTES""",
     "the size of a step or a piece: what is larger takes several": """
         api/bodies.py _STEP_BYTES; api/ingest.py _INLINE_BYTES; api/server.py _READ_BYTES; ciphers/gcm.py
-        _PIECE_BYTES; cli/flush.py STEP_MS; cli/put.py REQUEST_BYTES; compressors/gzip.py _PIECE_BYTES;
+        _PIECE_BYTES; cli/flush.py STEP_MS; cli/put.py REQUEST_BYTES REQUEST_RECORDS; compressors/gzip.py _PIECE_BYTES;
         compressors/zstd.py _WRITE_BYTES _READ_BYTES; deduplication/run.py _READ_BYTES;
         converters/openx.py CHUNK_BYTES; delivery/reading.py
         CHUNK_BYTES; encoders/records.py PIECE_BYTES; log/access.py _GAP_BYTES _READ_BYTES; log/compaction.py

@@ -36,6 +36,12 @@ def test_put_sends_large_files_in_parts(daemon: Daemon) -> None:
     assert daemon.records() == Counter(lines)
 
 
+def test_put_sends_many_short_lines(daemon: Daemon) -> None:
+    daemon.start()
+    lines = [b"%d" % number for number in range(260_000)]
+    assert text(daemon.run("put", "clicks", given=b"\n".join(lines))) == "clicks: 260,000 records accepted\n"
+
+
 def test_put_tells_what_is_wrong(daemon: Daemon) -> None:
     daemon.start()
     assert "no delivery stream 'klicks'; there are: clicks" in complaint(daemon.run("put", "klicks", given=b"x"))

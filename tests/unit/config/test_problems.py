@@ -125,6 +125,14 @@ def stream(text: str) -> str:
             "streams.s.convert.table",
             "does not have the form it needs (got events); allowed: DATABASE.TABLE, like web.events",
         ),
+        *(
+            (
+                stream(f"deduplicate: {{record_id: §{path}}}"),
+                "streams.s.deduplicate.record_id",
+                "write the names of keys with dots between them, like `order.id`",
+            )
+            for path in ("$.id", "'items[0].id'", "/order/id", "' id'", ".id", "order.", "''")
+        ),
         # variables
         ("server: {port: §'${PORT}'}", "server.port", "environment variable PORT is not set"),
         ("server: {port: §'${PORT'}", "server.port", "${ begins no expression"),

@@ -93,6 +93,11 @@ async def test_encrypted_objects_are_compared_without_their_key(world: ServiceWo
     async with world.running(clicks=encrypted) as service:
         await delivered(world, service, [b"secret"])
         assert (await deep(service))["differ"] == 0
+    (world.lake / ".firehose-sink" / "metadata").rename(world.folder / "elsewhere")
+    async with world.running(clicks=encrypted) as service:
+        (lost,) = (await deep(service))["differences"]
+        assert "metadata" in lost["what"]
+    (world.folder / "elsewhere").rename(world.lake / ".firehose-sink" / "metadata")
     key.write_bytes(secrets.token_bytes(32))
     async with world.running(clicks=encrypted) as service:
         assert (await deep(service))["objects"] == 1
