@@ -192,10 +192,12 @@ class RecordIdWindow:
         if not len(holders):
             return np.zeros(len(asked), np.bool_), np.zeros(len(asked), np.bool_)
         groups = np.concatenate([mine for _, mine, _ in found])
-        away_ms = nearest_ms(groups, holders.arrival_ms, group, asked.arrival_ms)
-        # a row that is a holder has no other one near
-        is_own = np.isin(_rows(group, asked), _rows(groups, holders))
-        return is_own, away_ms < self._window_ms
+        held = np.flatnonzero(np.isin(group, groups))
+        is_own, is_known = np.zeros(len(asked), np.bool_), np.zeros(len(asked), np.bool_)
+        is_own[held] = np.isin(_rows(group[held], asked.take(held)), _rows(groups, holders))
+        away_ms = nearest_ms(groups, holders.arrival_ms, group[held], asked.arrival_ms[held])
+        is_known[held] = away_ms < self._window_ms
+        return is_own, is_known
 
     def _remember(self, fresh: Entries) -> None:
         if not len(fresh):
