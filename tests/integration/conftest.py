@@ -21,12 +21,13 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture(params=[S3PROXY])
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    endpoint = request.getfixturevalue(request.param)
+    endpoint, more = request.getfixturevalue(request.param), ()
     if request.param == "s3proxy":
+        more = (endpoint.forget_cut_uploads,)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", endpoint.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", endpoint.secret_key)
         endpoint = endpoint.endpoint
-    found = World(tmp_path, endpoint)
+    found = World(tmp_path, endpoint, *more)
     with found.proxy.running():
         yield found
         found.daemon.close()

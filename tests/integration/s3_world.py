@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ MULTIPART = STREAM.replace("interval: 0s", "interval: 1m, size: 11MiB").replace(
 class World:
     """A service, an S3 server, and the proxy between them."""
 
-    def __init__(self, folder: Path, endpoint: str) -> None:
+    def __init__(self, folder: Path, endpoint: str, forget_cut_uploads: Callable[[], None] = lambda: None) -> None:
+        self._forget_cut_uploads = forget_cut_uploads
         self.s3 = boto3.Session().client("s3", endpoint_url=endpoint)
         self.bucket = f"faults-{secrets.token_hex(4)}"
         self.s3.create_bucket(Bucket=self.bucket)
@@ -120,6 +122,7 @@ class World:
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return the keys of all objects."""
+        self._forget_cut_uploads()
         listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         assert not listed["IsTruncated"]
         return [each["Key"] for each in listed.get("Contents", [])]

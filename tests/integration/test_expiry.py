@@ -135,7 +135,7 @@ def test_time_in_which_the_stream_was_paused_does_not_count(world: World, outsid
 
 def test_an_object_whose_answer_was_lost_is_not_said_to_be_gone(world: World, outside: Outside) -> None:
     world.start_well()
-    world.proxy.fault = lost = LoseReply(on=("put",), times=1)
+    world.proxy.fault = lost = LoseReply(on=("put",))
     world.put()
     world.struck(lost)
     world.proxy.fault = Answer(status=503, code="SlowDown", on=("put",))

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,11 +62,11 @@ class S3Proxy:
     def forget_cut_uploads(self) -> None:
         """Remove what uploads left that were cut off: S3 forgets it, this server fails at every listing because of it.
 
-        Its objects have their attributes before they have their name; a piece has none.
+        Its objects have their attributes before they have their name; a piece has none. One that grows is left alone.
         """
         for path in self.folder.rglob("*"):
-            if path.is_file() and not os.listxattr(path):
-                path.unlink()
+            if path.is_file() and not os.listxattr(path) and time.time() - path.stat().st_mtime > 0.5:
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

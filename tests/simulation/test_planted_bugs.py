@@ -28,7 +28,7 @@ from firehose.delivery.progress import Progress
 from firehose.delivery.redo import Redo
 from firehose.delivery.spill import Spill
 from firehose.delivery.worker import StreamWorker
-from firehose.log import journal, recovery
+from firehose.log import journal
 from firehose.log.receipts import Receipts
 from firehose.records import Batch, FailedRows, RowSet
 from firehose.service.replays import Replays
@@ -173,11 +173,6 @@ def objects_collide(**_: Any) -> UUID:
 
 @bug(disk._Handle, "sync")
 def puts_are_acknowledged_before_they_are_on_the_disk(self: Any) -> None:
-    pass
-
-
-@bug(recovery, "sync_anew")
-def what_a_killed_process_left_is_believed_before_it_is_on_the_disk(*_: Any) -> None:
     pass
 
 

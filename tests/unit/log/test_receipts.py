@@ -416,3 +416,25 @@ async def test_keys_with_the_same_beginning_are_told_apart() -> None:
         found.add(each, number, 1, 0)
     assert [found.find(each) for each in keys] == [("log-0000000000000001-put", n, 1) for n in range(len(keys))]
     assert found.find(b"same-----" + b"9" * 7) is None
+
+
+async def test_what_a_killed_process_left_is_on_the_disk_before_it_is_believed(bench) -> None:
+    """Killed between write and sync: the next process finds the put in memory, answers its next attempt, and then the
+    power is cut."""
+    log = await opened(bench)
+    await send(bench, log, 1)
+
+    def killed_while_it_syncs(verb: str, path: Any) -> None:
+        if verb == "sync" and path.name.endswith(".log"):
+            raise bench.Crash
+
+    bench.disk.plan = killed_while_it_syncs
+    unanswered = asyncio.ensure_future(send(bench, log, 2))
+    await asyncio.wait((unanswered, log._writer._task), return_when=asyncio.FIRST_COMPLETED)
+    unanswered.cancel()
+    bench.disk.plan = None
+    bench.kill()
+    log = await opened(bench)
+    assert (await send(bench, log, 2))[-1], "it is there, so that it counts as durable"
+    again = await crashed(bench)
+    assert b"a2" in await bench.records(again)
