@@ -49,9 +49,9 @@ class Progress:
         passed.add_range(0, self.position + 1)
         self.mark(rows - passed - self._beyond)
 
-    def holds(self, sequence: int) -> bool:
-        """Return whether one row is done."""
-        return sequence <= self.position or sequence in self._beyond
+    def has_none(self, rows: BitMap64) -> bool:
+        """Return whether none of these rows is done."""
+        return not rows or (rows.min() > self.position and self._beyond.isdisjoint(rows))
 
     def is_done(self, batch: Batch) -> arrow.Mask:
         """Return for each row of `batch` whether it is done."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,10 +49,12 @@ class Redo:
             newest = newest if self.is_here else await self._make_again()
             stands = await step("redo", partial(self._deliver, newest))
         await self.parts.executor.run(lambda: self.parts.outbox.drop(newest))  # whichever stands, it is not sent again
+        batches = await self._fetch(self.intent.attempts[0].rows - stands.rows)
         self._settle(stands)
+        self._settle_lost(stands, batches)
         # before the other rows may be in another object: after a crash they would be in two
         await step("commit", self.parts.ledger.commit)
-        await self._start_over(stands)
+        await self._start_over(batches)
 
     async def _standing(self, newest: Intent) -> Intent | None:
         """Return the attempt whose object stands at the sink."""
@@ -104,12 +106,10 @@ class Redo:
         else:
             self.close(stands, None, DropIntent(stands))
 
-    async def _start_over(self, stands: Intent) -> None:
-        """Treat the rows that do not stand as if they had just been read; what cannot be read any more ends here."""
+    def _settle_lost(self, stands: Intent, batches: Sequence[Batch]) -> None:
+        """Say that what does not stand, and cannot be read any more, ends here."""
         first = self.intent.attempts[0]
-        rows = first.rows - stands.rows
-        batches = await self._fetch(rows)
-        lost, hours = rows, Counter(first.hours) - Counter(stands.hours)
+        lost, hours = first.rows - stands.rows, Counter(first.hours) - Counter(stands.hours)
         for batch in batches:
             lost, hours = lost - batch.row_set(), hours - Counter(batch.hours())
         if len(lost):
@@ -117,6 +117,9 @@ class Redo:
             stream = self.parts.plan.identity.name
             for shard in lost.shards():
                 self.parts.telemetry.emit(RecordsUnreadable(stream, shard, len(lost.whole(shard))))
+
+    async def _start_over(self, batches: Sequence[Batch]) -> None:
+        """Treat rows as if they had just been read."""
         for batch in batches:
             self.parts.budget.overdraw(batch.nbytes)
             self.absorb(batch, await self.transform(batch), batch.nbytes)

@@ -294,6 +294,11 @@ class IngestLog:
         """Return an event that is set whenever a lane of the stream gets rows, and when the log closes."""
         return self._bell.listening((stream_uid, lane))
 
+    async def settle(self) -> None:
+        """Return when what is not in the log now is in it for nobody, also after a crash: a put that was refused while
+        the disk failed may lie there. Errors: UnavailableError where the disk refuses."""
+        await self._writer.settle()
+
     async def tokens(self, stream_uid: str, *, lane: Lane | None = None, since_ms: int = 0) -> list[Token]:
         """Return the tokens of puts that are on the disk, oldest first; frames begun before `since_ms` are left out.
 

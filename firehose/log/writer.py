@@ -135,6 +135,8 @@ class GroupWriter:
         self._segment: Segment | None = None
         self._file: AppendFile | None = None
         self._previous: Segment | None = None
+        #: What a failed first write left and the disk did not let us remove: its rows were refused.
+        self._leftover: Path | None = None
         self._waiting: deque[_Waiting] = deque()
         self._group: list[_Waiting] = []
         self._waiting_bytes = 0
@@ -262,6 +264,7 @@ class GroupWriter:
             self._file.write(self._header(segment) + body)
             self._file.sync()
             self._files.sync_folder(self._folder)
+            self._leftover = None
         return encoded
 
     def _header(self, segment: Segment) -> bytes:
@@ -324,7 +327,10 @@ class GroupWriter:
             self._files.remove(path)
             self._files.sync_folder(self._folder)
         except OSError:
-            pass  # the next segment removes it again before it takes the name, and is not begun where that fails
+            # the next segment removes it again before it takes the name, and is not begun where that fails
+            self._leftover = path
+        else:
+            self._leftover = None
 
     def _translated(self, error: OSError) -> RetryableError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -361,6 +367,20 @@ class GroupWriter:
             for segment in [each for each in self._backlog.segments.values() if each.tables is not None]:
                 if not segment.is_open:
                     await self._seal(segment, None)
+
+    async def settle(self) -> None:
+        """Return when no restart can find rows that were refused. Errors: UnavailableError where the disk refuses."""
+        async with self._busy:
+            if (path := self._leftover) is not None:
+                await self._executor.run(lambda: self._discard(None, path))
+            for segment in [each for each in self._backlog.segments.values() if each.tables is not None]:
+                if not segment.is_open:
+                    await self._seal(segment, None)
+            unsealed = [
+                each for each in self._backlog.segments.values() if each.tables is not None and not each.is_open
+            ]
+            if self._leftover is not None or unsealed:
+                raise UnavailableError(f"the ingest log cannot write in {self._folder}; check the disk")
 
     async def close(self) -> None:
         """Let the group in flight end, refuse the others, seal the open segment."""

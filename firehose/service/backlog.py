@@ -75,12 +75,13 @@ def _progress_of(done: Iterable[Done]) -> dict[str, Progress]:
 
 
 def _sealed(intents: Iterable[Intent], progress: Mapping[str, Progress]) -> list[Intent]:
-    """Return the intents whose rows are not done; all of an intent's are done at once."""
+    """Return the intents of which no row is done. Of the others all are, or they were settled since `intents` were
+    read, and what they did not hold in the end is in the log."""
 
-    def is_done(rows: RowSet) -> bool:
-        return all((progress.get(name) or Progress(name)).holds(rows.first(name)) for name in rows.shards())
+    def is_untouched(rows: RowSet) -> bool:
+        return all((progress.get(name) or Progress(name)).has_none(rows.whole(name)) for name in rows.shards())
 
-    return [each for each in intents if not is_done(each.attempts[0].rows)]
+    return [each for each in intents if is_untouched(each.attempts[0].rows)]
 
 
 def _rows_of(intents: Iterable[Intent]) -> RowSet:

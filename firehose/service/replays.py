@@ -69,6 +69,7 @@ class Replays:
         for record in await self._state.streams():
             _, unknown = await self._state.replays(record.uid)
             if unknown:
+                await self._log.settle()
                 found = {each.token for each in await self._log.tokens(record.uid, lane="replay")}
                 for plan in unknown:
                     await self._state.apply(*_end(plan, entered=plan.token.encode() in found))

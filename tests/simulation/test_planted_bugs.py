@@ -6,7 +6,6 @@ import asyncio
 import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -149,7 +148,7 @@ def _fields(intent: Intent) -> dict[str, Any]:
 @bug(Redo, "run")
 async def nothing_keeps_the_place_of_what_may_arrive_yet(self: Redo) -> None:
     self.close(self.intent, None, DropIntent(self.intent))
-    await self._start_over(replace(self.intent, rows=RowSet(), hours={}))
+    await self._start_over(await self._fetch(self.intent.attempts[0].rows))
 
 
 #: These show only where finished objects are lost.

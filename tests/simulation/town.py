@@ -280,8 +280,9 @@ class Town:
                 return
 
     def _must_close(self, audit: dict[str, Any]) -> None:
-        if self.machine.disk_faults and (audit["problems"] or any(each["problem"] for each in audit["streams"])):
-            return  # while the disk refuses to read, that is said
+        is_faulty = self.machine.disk_faults or self.machine.state_faults
+        if is_faulty and (audit["problems"] or any(each["problem"] for each in audit["streams"])):
+            return  # while the disk refuses to read, or the state to be written, that is said
         open_ones = [each for each in audit["streams"] if not each["closes"]]
         if open_ones:
             raise LawBrokenError(f"the account does not close: {open_ones}")
