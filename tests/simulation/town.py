@@ -40,6 +40,9 @@ BEGIN_MS = 1_767_225_600_000
 #: How long a stream is given to bring everything home once nothing fails any more. Units: seconds of its own time.
 CALM_S = 3_600.0
 
+#: Far more steps than any world has needed to bring everything home.
+HOME_STEPS = 300_000
+
 #: What may be held beyond the budget: who cannot wait overdraws it by what is in hand, a batch or two for each of the
 #: shards, and what they become on their way; and all of an object that is made again. The most seen was 63,000.
 OVERDRAFT_BYTES = 120_000
@@ -125,18 +128,20 @@ class Town:
                         self.lost |= self.machine.lose_outboxes()
                         self.is_outbox_lost = True
                 self._calm()
-                self._live(self._come_home)
+                if not self._live(self._come_home, steps=HOME_STEPS):
+                    raise LawBrokenError("it does not come home")
             finally:
                 self._bury()
 
-    def _live(self, main: Callable[[Service], Any], *, steps: int = -1) -> None:
+    def _live(self, main: Callable[[Service], Any], *, steps: int) -> bool:
         loop = SimulationLoop()
         self.loops.append(loop)
         self.machine.clock = LoopClock(loop, self.now_ms)
-        loop.live(self._process(main), steps=steps)
+        has_ended = loop.live(self._process(main), steps=steps)
         if self.most_held_bytes > self.memory_bytes + OVERDRAFT_BYTES:
             raise LawBrokenError(f"{self.most_held_bytes} bytes in memory, {self.memory_bytes} are allowed")
         self.now_ms = self.machine.clock.now_ms() + self.chance.choice((100, 3_000, 600_000))
+        return has_ended
 
     async def _process(self, main: Callable[[Service], Any]) -> None:
         clock = self.machine.clock
@@ -180,11 +185,12 @@ class Town:
         budget.overdraw = noting  # type: ignore[method-assign] # a tap on this one budget
 
     async def _trying(self, call: Callable[[], Any]) -> Any:
-        while True:
+        for _ in range(5_000):
             try:
                 return await call()
             except FirehoseError:
                 await asyncio.sleep(0.5)
+        raise LawBrokenError("refused for ever")
 
     def _storm(self) -> None:
         chance, machine = self.chance, self.machine
