@@ -8,6 +8,7 @@ wiped or restored, never meets its old rows.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -238,6 +239,20 @@ class RowSet:
     def shards(self) -> list[str]:
         """Return the names of the shards with rows here, sorted."""
         return sorted({shard for shard, rows in self._whole.items() if rows} | {s for s, p in self._parts.items() if p})
+
+    @classmethod
+    def union(cls, sets: Iterable[RowSet]) -> RowSet:
+        """Return the rows that are in any of `sets`: of thousands, without a copy for each."""
+        found, whole = cls(), defaultdict[str, list[BitMap64]](list)
+        for each in sets:
+            for shard, rows in each._whole.items():
+                whole[shard].append(rows)
+            for shard, parts in each._parts.items():
+                mine = found._parts.setdefault(shard, {})
+                for number, subs in parts.items():
+                    mine[number] = mine.get(number, BitMap64()) | subs
+        found._whole = {shard: BitMap64.union(*rows) for shard, rows in whole.items()}
+        return found
 
     def __len__(self) -> int:
         split = sum(len(subs) for parts in self._parts.values() for subs in parts.values())

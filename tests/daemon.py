@@ -54,7 +54,7 @@ def until(is_so: Callable[[], Any], what: str = "it", patience_s: float = PATIEN
     deadline = time.monotonic() + patience_s
     while not (found := is_so()):
         assert time.monotonic() < deadline, f"{what} did not happen in {patience_s} s"
-        time.sleep(0.02)
+        time.sleep(0.02)  # another process: it can only be looked at
     return found
 
 

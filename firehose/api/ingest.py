@@ -52,10 +52,10 @@ class Ingest:
         def split() -> tuple[pa.LargeBinaryArray, bytes]:
             encoding = request.headers.get("Content-Encoding", "")
             body = expanded(sent, encoding, max_bytes=MAX_BODY_BYTES)
-            split_body = split_json if request.content_type == "application/json" else split_lines
-            what = f"{split_body.__name__} {encoding}"
+            is_json = request.content_type == "application/json"
+            what = f"{'array' if is_json else 'lines'} {encoding}"
             token = puts.token_of(proof, request.headers.get("Idempotency-Key", ""), what, sent)
-            return split_body(body, max_records=MAX_RECORDS), token
+            return (split_json if is_json else split_lines)(body, max_records=MAX_RECORDS), token
 
         is_small = len(sent) < _INLINE_BYTES and "Content-Encoding" not in request.headers
         data, token = split() if is_small else await self._executor.run(split)

@@ -52,7 +52,15 @@ class Courier:
     """Delivers the objects of one outlet, a few at a time, and tries again until they stand or their rows expire."""
 
     def __init__(
-        self, plan: StreamPlan, outlet: Outlet, outbox: Outbox, clock: Clock, telemetry: Emitter, chance: random.Random
+        self,
+        plan: StreamPlan,
+        outlet: Outlet,
+        outbox: Outbox,
+        clock: Clock,
+        telemetry: Emitter,
+        chance: random.Random,
+        *,
+        on_failure: Callable[[], None],
     ) -> None:
         self._plan = plan
         self._outlet = outlet
@@ -60,6 +68,7 @@ class Courier:
         self._clock = clock
         self._telemetry = telemetry
         self._chance = chance
+        self._on_failure = on_failure
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._flush = asyncio.Event()
         self._may_send = asyncio.Event()
@@ -138,6 +147,7 @@ class Courier:
 
     async def _wait(self, intent: Intent, error: FirehoseError, backoff: Backoff) -> None:
         self.last_error = error
+        self._on_failure()
         wait_ms = backoff.after(error) * max(1, self._waiting // WAITING_AT_ONCE)
         self._telemetry.emit(
             DeliveryFailed(

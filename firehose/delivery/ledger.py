@@ -33,6 +33,7 @@ class Ledger:
         #: What the source need not keep: rows that are done, and those that are parked in the outbox.
         self._releasable: dict[str, Progress] = {}
         self._unsaved: list[Change] = []
+        self._is_saving = False
         self._lock = asyncio.Lock()
         #: Set when something waits to be saved.
         self.wants_commit = asyncio.Event()
@@ -95,7 +96,7 @@ class Ledger:
     @property
     def is_clean(self) -> bool:
         """True where everything is saved."""
-        return not self._unsaved and not any(each.is_dirty for each in self._progress.values())
+        return not (self._unsaved or self._is_saving) and not any(each.is_dirty for each in self._progress.values())
 
     async def commit(self) -> dict[str, Saved]:
         """Save everything, in one transaction, and return how far each shard is, as it is saved now.
@@ -111,9 +112,12 @@ class Ledger:
             if not self._unsaved:
                 return saved
             saving, self._unsaved = self._unsaved, []
+            self._is_saving = True
             try:
                 await self._state.apply(*saving)
-            except Exception:
+            except Exception:  # not of a cancelled commit: it may have been made, and nothing is saved after it
                 self._unsaved = saving + self._unsaved
-                raise  # (a cancelled commit may have been made: nothing is saved after it)
+                raise
+            finally:
+                self._is_saving = False
             return saved

@@ -25,9 +25,6 @@ from firehose.state import DropIntent, FinishIntent, Intent, SaveIntents, Term
 #: a broken destination's backlog from the log into the outbox.
 OPEN_OBJECTS = 16
 
-#: How often it is looked whether failed records that leave no room are on their way, or stuck.
-LOOK_AGAIN_MS = 1_000
-
 #: Cells sealed into one outbox file, so that they share one fsync.
 CELLS_A_FILE = 64
 
@@ -65,7 +62,9 @@ class Outflow:
         self.wake = asyncio.Event()
         #: Finished objects that do not stand at their sink yet, by key.
         self.open: dict[str, Intent] = {}
-        self.courier = Courier(parts.plan, outlet, parts.outbox, parts.clock, parts.telemetry, parts.chance)
+        self.courier = Courier(
+            parts.plan, outlet, parts.outbox, parts.clock, parts.telemetry, parts.chance, on_failure=self.wake.set
+        )
 
     def pause(self, is_paused: bool) -> None:
         """Stop or go on: what is being sent may end, nothing else begins."""
@@ -103,8 +102,6 @@ class Outflow:
                     continue
             due_ms = buffer.next_due_ms(name, is_caught_up=is_caught_up) if may_seal else None
             idle_ms = None if due_ms is None else max(0, max(due_ms, self._not_before_ms) - now_ms)
-            if name == FAILED and not may_seal and not self.is_paused:
-                idle_ms = LOOK_AGAIN_MS  # whether what is on its way fails, nobody tells
             await clock.wait(self.wake, idle_ms)
 
     def park(self, intent: Intent) -> None:

@@ -118,7 +118,7 @@ class Sealer:
                 intents += [intent] if intent else []
                 failed += cell_failed
             await self._executor.run(lambda: self._outbox.seal(file))
-        except BaseException:
+        except BaseException:  # also of a worker that is cancelled: nobody else knows of the file
             await self._executor.run(lambda: self._outbox.discard(file))
             raise
         return Sealed(file, tuple(intents), tuple(failed))

@@ -46,7 +46,7 @@ class Spill:
                 self._next += 1
                 files.append((*_place(piece), str(path)))
                 await self._executor.run(partial(_write, path, piece))
-        except BaseException:
+        except BaseException:  # also of a worker that is cancelled: nobody else knows of the files
             for _, _, name in files:
                 Path(name).unlink(missing_ok=True)
             raise

@@ -171,9 +171,9 @@ class StreamWorker:
         recover = partial(self._executor.run, lambda: self._outbox.recover(saved.intents))
         here, gone = await self._steps.run("recover", recover)
         self.ledger.restore(saved.done)
+        self._recovered = RowSet.union(intent.attempts[0].rows for intent in saved.intents)
         for intent in saved.intents:
             self._outflows[intent.outlet].open[intent.key] = intent
-            self._recovered = self._recovered | intent.attempts[0].rows
             for shard in intent.attempts[0].rows.shards():
                 self.ledger.add_shard(shard)
         if self._parts.duplicates is not None:

@@ -1,9 +1,9 @@
 """The embedded ingest log: what producers put is durable here until every row is delivered."""
 
-from firehose.log.backlog import SegmentAccount
+from firehose.log.backlog import LogStats, SegmentAccount
 from firehose.log.frame import Lane, Token
 from firehose.log.inspection import Inspection, inspect
-from firehose.log.journal import IngestLog, LogStats
+from firehose.log.journal import IngestLog
 from firehose.log.reader import LogShard
 from firehose.log.receipts import KEY_BYTES
 from firehose.log.writer import Appended

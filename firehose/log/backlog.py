@@ -34,6 +34,22 @@ class SegmentAccount:
     books: str
 
 
+@dataclass(frozen=True, slots=True)
+class LogStats:
+    """How large the log is. `unbanked`: sealed segments whose accepted rows no account holds yet.
+
+    `retry_window_ms`: how far back puts are known by their keys.
+    """
+
+    disk_bytes: int
+    quota_bytes: int
+    segments: int
+    unbanked: int
+    streams: int
+    is_full: bool
+    retry_window_ms: int
+
+
 @dataclass(slots=True)
 class _Chain:
     """The segments that hold rows of one stream and shard, oldest first, and how far those are done."""

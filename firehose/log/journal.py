@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from firehose.errors import ThrottledError, UnavailableError
 from firehose.executors import Executor
 from firehose.filesystem import FileSystem
 from firehose.log.access import Access
-from firehose.log.backlog import Backlog, SegmentAccount, split_shard
+from firehose.log.backlog import Backlog, LogStats, SegmentAccount, split_shard
 from firehose.log.bell import Bell
 from firehose.log.compaction import Reclaimer
 from firehose.log.frame import Lane, Put, Token
@@ -42,22 +42,6 @@ RECEIPTS = "receipts"
 
 #: At most an eighth of the quota is in one segment: space comes back segment by segment.
 _QUOTA_SEGMENTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class LogStats:
-    """How large the log is. `unbanked`: sealed segments whose accepted rows no account holds yet.
-
-    `retry_window_ms`: how far back puts are known by their keys.
-    """
-
-    disk_bytes: int
-    quota_bytes: int
-    segments: int
-    unbanked: int
-    streams: int
-    is_full: bool
-    retry_window_ms: int
 
 
 class IngestLog:
@@ -254,8 +238,9 @@ class IngestLog:
 
     def ranges(self, stream_uid: str, shard: str, position: int) -> list[tuple[int, int]]:
         """Return which sequences of a shard beyond `position` are on the disk, as pairs of first and last."""
-        extents = [extent for _, extent in self._backlog.after(stream_uid, shard, position)]
-        return [(max(each.first, position + 1), each.last) for each in extents]
+        return [
+            (max(each.first, position + 1), each.last) for _, each in self._backlog.after(stream_uid, shard, position)
+        ]
 
     def is_pending(self, stream_uid: str, shard: str | None = None) -> bool:
         """Return whether a shard, or any of the stream's, holds rows beyond its released position."""

@@ -364,22 +364,21 @@ class GroupWriter:
         async with self._busy:
             if self._segment is not None and (self.is_full or self._segment.created_ms <= open_since_ms):
                 await self._close_segment()
-            for segment in [each for each in self._backlog.segments.values() if each.tables is not None]:
-                if not segment.is_open:
-                    await self._seal(segment, None)
+            await self._seal_closed()
+
+    async def _seal_closed(self) -> bool:
+        """Seal the closed segments that miss their sidecar; return whether none misses it any more."""
+        closed = [each for each in self._backlog.segments.values() if each.tables is not None and not each.is_open]
+        for segment in closed:
+            await self._seal(segment, None)
+        return all(segment.tables is None for segment in closed)
 
     async def settle(self) -> None:
         """Return when no restart can find rows that were refused. Errors: UnavailableError where the disk refuses."""
         async with self._busy:
             if (path := self._leftover) is not None:
                 await self._executor.run(lambda: self._discard(None, path))
-            for segment in [each for each in self._backlog.segments.values() if each.tables is not None]:
-                if not segment.is_open:
-                    await self._seal(segment, None)
-            unsealed = [
-                each for each in self._backlog.segments.values() if each.tables is not None and not each.is_open
-            ]
-            if self._leftover is not None or unsealed:
+            if not await self._seal_closed() or self._leftover is not None:
                 raise UnavailableError(f"the ingest log cannot write in {self._folder}; check the disk")
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ async def waiting(log: IngestLog, state: StateStore, stream: str, *, has_objects
     saved = await state.load(stream)
     progress = _progress_of(saved.done)
     sealed = _sealed(saved.intents, progress)
-    held = _rows_of(sealed)
+    held = RowSet.union(each.attempts[0].rows for each in sealed)
     rows, data_bytes = len(held), 0
     oldest: list[int | None] = [each.oldest_ms for each in sealed]
     for shard in log.shards(stream):
@@ -62,7 +62,7 @@ async def count_backlog(
     """
     progress = _progress_of(done)
     sealed = _sealed(intents, progress)
-    found, held = Backlog(), _rows_of(sealed)
+    found, held = Backlog(), RowSet.union(each.attempts[0].rows for each in sealed)
     for intent in sealed:
         found.pending.update(intent.attempts[0].hours)
     for name, last in ends.items():
@@ -82,13 +82,6 @@ def _sealed(intents: Iterable[Intent], progress: Mapping[str, Progress]) -> list
         return all((progress.get(name) or Progress(name)).has_none(rows.whole(name)) for name in rows.shards())
 
     return [each for each in intents if is_untouched(each.attempts[0].rows)]
-
-
-def _rows_of(intents: Iterable[Intent]) -> RowSet:
-    held = RowSet()
-    for intent in intents:
-        held = held | intent.attempts[0].rows
-    return held
 
 
 async def _count_shard(log: IngestLog, stream: str, done: Progress, held: RowSet, last: int, found: Backlog) -> None:

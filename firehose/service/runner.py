@@ -83,8 +83,8 @@ class StreamRunner:
 
     @property
     def has_objects(self) -> bool:
-        """True where finished objects may wait for their sink."""
-        return self.worker is None or self.worker.open_objects > 0
+        """True where finished objects may wait for their sink, or it is not saved yet that they stand there."""
+        return self.worker is None or self.worker.open_objects > 0 or not self.worker.ledger.is_clean
 
     @property
     def last_error(self) -> FirehoseError | None:

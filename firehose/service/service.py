@@ -104,7 +104,7 @@ class Service:
         try:
             service = cls(configuration, resources)
             await service._take_up(keep_definitions)
-        except BaseException:
+        except BaseException:  # also where the start is cancelled: the directory must be free again
             await resources.close()
             raise
         return service

@@ -156,7 +156,7 @@ async def _while_it_moves(body: Body | bytes) -> AsyncIterator[None]:
     async def look() -> None:
         seen = body.tell()
         while True:
-            await asyncio.sleep(STALLED_S / 8)
+            await asyncio.sleep(STALLED_S / 8)  # nobody tells when a body was read on
             if body.tell() != seen:
                 seen = body.tell()
                 patience.reschedule(now_s() + STALLED_S)

@@ -57,7 +57,7 @@ EXEMPT = {
         service/backlog.py READ_BYTES; sinks/body.py CHUNK_BYTES; transforms/remote.py _CHUNK_BYTES""",
     "the pace of something that goes on": """
         api/door.py _RETRY_S; api/plain.py RETRY_AFTER_S; aws.py RENEWED_AFTER_S RETIRED_S; delivery/intake.py
-        IDLE_MS; delivery/outflow.py LOOK_AGAIN_MS; log/receipts.py SAVE_EVERY_MS;
+        IDLE_MS; log/receipts.py SAVE_EVERY_MS;
         service/housekeeping.py MEASURING_MS SPILL_MS""",
     "what is written by hand is refused with its place, by `firehose validate` or the API": """
         api/processing.py _MAX_PROCESSORS; catalogs/file.py MAX_DEPTH; ciphers/client_side.py _MAX_CONTEXT_BYTES;

@@ -66,6 +66,16 @@ def gave_up(world: World, given_up: int) -> None:
     assert sum(json.loads(line)["records"] for line in told(world)) == given_up
 
 
+def nothing_expires_in_the_next_day(world: World, outside: Outside, fault: Fault) -> None:
+    """Let nearly a retention pass; then the destination heals, and all is delivered."""
+    is_tried(world, fault)
+    outside.pass_time(DAY_S - 600)
+    is_tried(world, fault)
+    nothing_expired(world)
+    world.drains()
+    nothing_expired(world)
+
+
 def test_objects_are_given_up_when_their_retention_ends(world: World, outside: Outside) -> None:
     world.start_well()
     fault = away(world, 3)
@@ -107,12 +117,7 @@ def test_time_in_which_the_service_was_stopped_does_not_count(world: World, outs
     world.daemon.end()
     outside.pass_time(7 * DAY_S)
     world.daemon.start()
-    is_tried(world, fault)
-    outside.pass_time(DAY_S - 600)
-    is_tried(world, fault)
-    nothing_expired(world)
-    world.drains()
-    nothing_expired(world)
+    nothing_expires_in_the_next_day(world, outside, fault)
 
 
 def test_time_in_which_the_stream_was_paused_does_not_count(world: World, outside: Outside) -> None:
@@ -125,12 +130,7 @@ def test_time_in_which_the_stream_was_paused_does_not_count(world: World, outsid
     assert world.status()["state"] == "paused"
     nothing_expired(world)
     assert world.daemon.run("resume", "clicks").returncode == 0
-    is_tried(world, fault)
-    outside.pass_time(DAY_S - 600)
-    is_tried(world, fault)
-    nothing_expired(world)
-    world.drains()
-    nothing_expired(world)
+    nothing_expires_in_the_next_day(world, outside, fault)
 
 
 @on_moto  # S3Proxy refuses a client whose clock is a day ahead

@@ -106,7 +106,7 @@ class Service:
             if found["pid"] == self.process.pid:
                 self.url = found["url"]
                 return
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process: it can only be looked at
         raise AssertionError(f"not started in 30 s:\n{self.tail()}")
 
     def kill(self) -> None:

@@ -13,6 +13,23 @@ from click.testing import CliRunner, Result
 
 from firehose.cli import main
 
+#: A stream of which `status` has nothing to remark.
+STREAM = {
+    "name": "clicks",
+    "state": "delivering",
+    "paused": False,
+    "origin": "yaml",
+    "version": 1,
+    "backlog_records": 0,
+    "backlog_bytes": 0,
+    "freshness_ms": None,
+    "failed_records": 0,
+    "open_objects": 0,
+    "failed_quota_is_full": False,
+    "deduplicate": None,
+    "last_error": None,
+}
+
 Command = Callable[..., Result]
 
 
@@ -112,6 +129,22 @@ def test_status_says_that_producers_are_throttled_and_what_is_wrong_with_the_log
         "log 1MiB of 10MiB: full, producers are throttled until deliveries make room",
         "segment 7 is missing",
     ]
+
+
+def test_status_says_what_it_knows_of_record_ids_and_why_a_stream_waits(command: Command) -> None:
+    stream = STREAM | {
+        "failed_quota_is_full": True,
+        "deduplicate": {"ids": 1_200, "bytes": 40_000, "window_ms": 90_000, "without_id": 1},
+    }
+    log = {"log_bytes": 0, "log_quota_bytes": 2**20, "log_is_full": False, "problems": []}
+    assert command(log | {"streams": [stream]}, "status").stderr.splitlines()[1:] == [
+        "clicks: as many failed records as may (server.failed_quota) wait for the error output, "
+        "and the stream with them",
+        "clicks: 1,200 record ids known, back to 1.5m ago",
+        "clicks: 1 record without an id since the start; is `deduplicate.record_id` right?",
+    ]
+    quiet = {"ids": 0, "bytes": 0, "window_ms": None, "without_id": 0}
+    assert len(command(log | {"streams": [STREAM, STREAM | {"deduplicate": quiet}]}, "status").stderr.splitlines()) == 1
 
 
 def test_since_says_that_it_means_utc() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import random
 
@@ -272,3 +273,37 @@ async def test_a_bug_in_the_writer_is_told_and_nobody_waits_in_vain(bench, monke
     assert [event.error for event in bench.telemetry.of(UnexpectedError)] == ["TypeError: a bug"]
     with pytest.raises(TypeError):
         await log.close()
+
+
+@pytest.mark.parametrize("before", [[], [b"before"]], ids=["first write", "later write"])
+async def test_once_settled_what_was_refused_is_there_for_no_restart(bench, before: list[bytes]) -> None:
+    """The disk takes neither a sidecar nor a removal, until it is well again; then the process dies."""
+    log = await bench.open()
+    if before:
+        await bench.put(log, before)
+
+    def refuse(verb, path):
+        is_there = path in bench.disk.names
+        if verb in ("sync", "sync_folder") or (verb == "remove" and is_there) or path.name.endswith(".idx.tmp"):
+            raise OSError(errno.EIO, "the disk says no")
+
+    bench.disk.plan = refuse
+    with pytest.raises(UnavailableError):
+        await bench.put(log, [b"refused"])
+    with pytest.raises(UnavailableError, match=r"the ingest log cannot write in .*; check the disk"):
+        await log.settle()
+    bench.disk.plan = None
+    assert await _found_by_another(bench, copy.deepcopy(bench.disk)) == [*before, b"refused"], (
+        "or nothing is shown here"
+    )
+    await log.settle()
+    assert await _found_by_another(bench, copy.deepcopy(bench.disk)) == before
+    assert await _found_by_another(bench, bench.disk.crash(kept=1.0)) == before
+
+
+async def _found_by_another(bench, disk) -> list[bytes]:
+    """Return the records that the next process finds on this disk."""
+    mine, bench.disk = bench.disk, disk
+    found = await bench.records(await bench.open())
+    bench.disk = mine
+    return found
