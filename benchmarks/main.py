@@ -39,7 +39,7 @@ from firehose.aws import AwsClients
 from firehose.clock import SystemClock
 from firehose.components import Environment
 from firehose.converters.openx import OpenXConfig
-from firehose.delivery.conversion import SLAB_BYTES
+from firehose.kernels import SLAB_BYTES
 from firehose.delivery.outbox import Outbox
 from firehose.encoders.parquet import ParquetConfig
 from firehose.executors import InlineExecutor

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -64,6 +65,12 @@ def take(rows: pa.RecordBatch, indices: npt.NDArray[np.integer[Any]]) -> pa.Reco
 def where(rows: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
     """Return the rows for which `mask` is true, without a copy where that is all of them."""
     return rows if bool(mask.all()) else rows.filter(pa.array(mask))
+
+
+def equal(column: pa.StringArray, value: str) -> Mask:
+    """Return for each text whether it is `value`. Shape: as `column`, which has no NULLs."""
+    found: Mask = pc.equal(column, value).to_numpy(zero_copy_only=False)
+    return found
 
 
 def ints(column: pa.Array) -> Ints:

@@ -11,7 +11,7 @@ plain concatenation. A prefix that was read can be evaluated for any time and ne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -23,6 +23,12 @@ from firehose.timestamps import TimestampPattern, doubts
 
 #: How long a prefix may be once it is evaluated, without the date path that is appended to it.
 MAX_EVALUATED = 512
+
+#: How long the name of a folder may be in a file system, and so in a key that partition keys made. Units: bytes.
+MAX_FOLDER_BYTES = 255
+
+#: What partition keys must not hold: control characters, and halves of characters, which no key can.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: How long `!{firehose:random-string}` is.
 RANDOM_LENGTH = 11
@@ -47,7 +53,21 @@ class Word(Enum):
     ERROR_OUTPUT_TYPE = "error-output-type"
 
 
-Piece = str | TimestampPattern | Word
+@dataclass(frozen=True, slots=True)
+class PartitionKey:
+    """A value that records bring themselves. `namespace` says who found it: the query, or a function."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"!{{{self.namespace}:{self.name}}}"
+
+
+#: Who finds partition keys.
+FROM_QUERY, FROM_LAMBDA = "partitionKeyFromQuery", "partitionKeyFromLambda"
+
+Piece = str | TimestampPattern | Word | PartitionKey
 
 
 @cache
@@ -76,6 +96,8 @@ class Prefix:
     def parse(cls, text: str, *, error_output: bool = False, time_zone: str = "UTC") -> Prefix:
         """Read the prefix of a sink, or of an error output. Errors: ValueError, saying what in it is wrong."""
         pieces = tuple(_pieces_of(text))
+        if error_output and any(isinstance(piece, PartitionKey) for piece in pieces):
+            raise ValueError(f"error output prefix {text!r}: failed records have no partition keys")
         has_type = Word.ERROR_OUTPUT_TYPE in pieces
         if has_type and not error_output:
             raise ValueError(f"prefix {text!r}: !{{firehose:error-output-type}} belongs to the error output prefix")
@@ -87,7 +109,7 @@ class Prefix:
             raise ValueError(
                 f"error output prefix {text!r}: with expressions it must hold !{{firehose:error-output-type}} too"
             )
-        length = sum(len(each) for each in prefix._evaluated(pieces, LONGEST_MOMENT, NAMESPACE, LONGEST_TYPE))
+        length = len(prefix._longest({}))
         if length > MAX_EVALUATED:
             raise ValueError(f"prefix {text!r}: up to {length} characters once evaluated, more than {MAX_EVALUATED}")
         return prefix
@@ -98,6 +120,25 @@ class Prefix:
         if text is None and prefix.has_expressions:
             raise ValueError(f"an error output prefix is needed, because the prefix {prefix.text!r} has expressions")
         return cls.parse(prefix.text if text is None else text, error_output=True, time_zone=prefix.time_zone.key)
+
+    def for_partitions(self, is_partitioned: bool) -> Prefix:
+        """Return self where it holds partition keys just if a stream is partitioned. Errors: ValueError."""
+        if self.partition_keys and not is_partitioned:
+            raise ValueError(
+                "Dynamic Partitioning Namespaces can only be part of a prefix expression "
+                "when Dynamic Partitioning is enabled."
+            )
+        if is_partitioned and not self.partition_keys:
+            raise ValueError(
+                f"prefix {self.text!r}: with partitioning it must hold !{{{FROM_QUERY}:NAME}} or "
+                f"!{{{FROM_LAMBDA}:NAME}}"
+            )
+        return self
+
+    @property
+    def partition_keys(self) -> tuple[PartitionKey, ...]:
+        """The values that records bring, each once, as they stand in it."""
+        return tuple(dict.fromkeys(piece for piece in self.pieces if isinstance(piece, PartitionKey)))
 
     @property
     def has_expressions(self) -> bool:
@@ -125,19 +166,58 @@ class Prefix:
         # all of a key together: year, month and day may each have an expression of their own
         yield from doubts(frozenset().union(*patterns))
 
-    def evaluate(self, oldest_ms: int, *, identity: UUID, error_output_type: str | None = None) -> str:
-        """Return the prefix of the object with `identity` whose oldest row arrived at `oldest_ms`."""
+    def evaluate(
+        self, oldest_ms: int, *, identity: UUID, error_output_type: str | None = None, values: Sequence[str] = ()
+    ) -> str:
+        """Return the prefix of the object with `identity` whose oldest row arrived at `oldest_ms`.
+
+        Shape: `values` as many as `partition_keys`.
+        """
         moment = local_time(oldest_ms, self.time_zone)
-        return "".join(self._evaluated((*self.pieces, *self.implied), moment, identity, error_output_type))
+        keys = dict(zip(self.partition_keys, values, strict=True))
+        return "".join(self._evaluated((*self.pieces, *self.implied), moment, identity, error_output_type, keys))
+
+    def complaint(self, values: Sequence[str]) -> str | None:
+        """Return why `values` of the partition keys cannot be in a key, None where they can.
+
+        A slash is allowed: it makes folders. What would lead out of the folder, or make an empty one, is not.
+        """
+        for key, value in zip(self.partition_keys, values, strict=True):
+            if not value:
+                return f"partition key {key.name!r} is empty"
+            if found := _UNSAFE.search(value):
+                return f"partition key {key.name!r} holds the character U+{ord(found[0]):04X}"
+            if "" in value.split("/"):
+                return f"partition key {key.name!r} makes a folder without a name: {value!r}"
+        evaluated = self._longest(dict(zip(self.partition_keys, values, strict=True)))
+        if len(evaluated) > MAX_EVALUATED:
+            return f"the prefix has {len(evaluated)} characters with these partition keys, more than {MAX_EVALUATED}"
+        folders = evaluated.split("/")
+        if "." in folders or ".." in folders:
+            return "the partition keys make a folder '.' or '..'"
+        if any(len(folder.encode()) > MAX_FOLDER_BYTES for folder in folders):
+            return f"the partition keys make the name of a folder longer than {MAX_FOLDER_BYTES} bytes"
+        return None
+
+    def _longest(self, keys: Mapping[PartitionKey, str]) -> str:
+        """Return the prefix as long as it gets, without the date path that is appended."""
+        return "".join(self._evaluated(self.pieces, LONGEST_MOMENT, NAMESPACE, LONGEST_TYPE, keys))
 
     def _evaluated(
-        self, pieces: tuple[Piece, ...], moment: datetime, identity: UUID, error_output_type: str | None
+        self,
+        pieces: tuple[Piece, ...],
+        moment: datetime,
+        identity: UUID,
+        error_output_type: str | None,
+        keys: Mapping[PartitionKey, str],
     ) -> Iterator[str]:
         for index, piece in enumerate(pieces):
             if isinstance(piece, str):
                 yield piece
             elif isinstance(piece, TimestampPattern):
                 yield piece.render(moment)
+            elif isinstance(piece, PartitionKey):
+                yield keys.get(piece, "")
             elif piece is Word.RANDOM_STRING:
                 yield str(uuid5(identity, str(index)))[:RANDOM_LENGTH]
             else:
@@ -176,14 +256,12 @@ def _expression(text: str, namespace: str, value: str) -> Piece:
                 raise ValueError(f"prefix {text!r}: {error}") from None
         case "firehose" if value in {word.value for word in Word}:
             return Word(value)
-        case "partitionKeyFromQuery" | "partitionKeyFromLambda":
-            raise ValueError(
-                "Dynamic Partitioning Namespaces can only be part of a prefix expression "
-                "when Dynamic Partitioning is enabled."
-            )
+        case "partitionKeyFromQuery" | "partitionKeyFromLambda" if value:
+            return PartitionKey(namespace, value)
     raise ValueError(
         f"prefix {text!r}: !{{{namespace}:{value}}} is not known; allowed: !{{timestamp:PATTERN}}, "
-        "!{firehose:random-string}, !{firehose:error-output-type}"
+        "!{firehose:random-string}, !{firehose:error-output-type}, !{partitionKeyFromQuery:NAME}, "
+        "!{partitionKeyFromLambda:NAME}"
     )
 
 
@@ -216,9 +294,10 @@ def object_key(
     identity: UUID,
     extension: str = "",
     error_output_type: str | None = None,
+    values: Sequence[str] = (),
 ) -> str:
     """Return the whole key of an object. `error_output_type`: for the error output alone, why its rows failed."""
-    begin = prefix.evaluate(oldest_ms, identity=identity, error_output_type=error_output_type)
+    begin = prefix.evaluate(oldest_ms, identity=identity, error_output_type=error_output_type, values=values)
     return begin + object_name(
         stream=stream,
         version=version,

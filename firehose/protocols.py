@@ -27,6 +27,7 @@ class Stage(StrEnum):
     DECOMPRESS = "decompress"
     TRANSFORM = "transform"
     PARTITION = "partition"
+    ACTIVE_PARTITIONS = "active-partitions"
     CONVERT = "convert"
 
     @property
@@ -38,6 +39,7 @@ _ERROR_OUTPUT_TYPES = {
     Stage.DECOMPRESS: "decompression-failed",
     Stage.TRANSFORM: "processing-failed",
     Stage.PARTITION: "metadata-extraction-failed",
+    Stage.ACTIVE_PARTITIONS: "activePartitionExceeded",
     Stage.CONVERT: "format-conversion-failed",
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +68,10 @@ class Batch:
     shard: str
     rows: pa.RecordBatch
     changed: bool = False
+    #: What a function said of each row for partitioning, as a JSON object of strings; null where it said nothing.
+    partition_keys: pa.StringArray | None = None
+    #: The group of objects that each row goes to; None: all to the same.
+    groups: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -100,20 +104,30 @@ class Batch:
 
     def where(self, mask: arrow.Mask) -> Batch:
         """Return the rows for which `mask` is true."""
-        return Batch(self.shard, arrow.where(self.rows, mask), self.changed)
+        return self if bool(mask.all()) else self.take(np.flatnonzero(mask))
 
     def take(self, indices: arrow.Ints) -> Batch:
         """Return the rows at `indices`, which must ascend."""
-        return Batch(self.shard, arrow.take(self.rows, indices), self.changed)
+        places = pa.array(indices, pa.int64())
+        return self._with(self.rows.take(places), lambda column: column.take(places))
 
     def slice(self, start: int, length: int | None = None) -> Batch:
         """Return `length` rows from `start` on, without a copy."""
-        return Batch(self.shard, self.rows.slice(start, length), self.changed)
+        return self._with(self.rows.slice(start, length), lambda column: column.slice(start, length))
 
     def with_data(self, data: pa.LargeBinaryArray) -> Batch:
         """Return the same rows with other payloads, marked as changed."""
         columns = [data if name == "data" else self.rows.column(name) for name in ROWS.names]
-        return Batch(self.shard, pa.RecordBatch.from_arrays(columns, schema=ROWS), changed=True)
+        return replace(self, rows=pa.RecordBatch.from_arrays(columns, schema=ROWS), changed=True)
+
+    def _with(self, rows: pa.RecordBatch, same: Callable[[pa.StringArray], pa.StringArray]) -> Batch:
+        """Return a batch of `rows`; `same` does to a column beside them what was done to them."""
+        beside = [each if each is None else same(each) for each in (self.partition_keys, self.groups)]
+        return Batch(self.shard, rows, self.changed, *beside)
+
+    def of_group(self, group: str) -> Batch:
+        """Return the rows that go to `group`: all of them where rows have no groups."""
+        return self if self.groups is None else self.where(arrow.equal(self.groups, group))
 
     def row_set(self) -> RowSet:
         """Return the identities of the rows."""
@@ -155,8 +169,23 @@ def concat_batches(batches: Iterable[Batch]) -> Batch:
     """Return one batch with the rows of all, which must be of one shard and not be empty."""
     pieces = list(batches)
     assert pieces and all(piece.shard == pieces[0].shard for piece in pieces)
+    if len(pieces) == 1:
+        return pieces[0]
     rows = arrow.concat([piece.rows for piece in pieces], ROWS)
-    return Batch(pieces[0].shard, rows, any(piece.changed for piece in pieces))
+    return Batch(
+        pieces[0].shard,
+        rows,
+        any(piece.changed for piece in pieces),
+        _beside([(len(piece), piece.partition_keys) for piece in pieces]),
+        _beside([(len(piece), piece.groups) for piece in pieces]),
+    )
+
+
+def _beside(columns: Sequence[tuple[int, pa.StringArray | None]]) -> pa.StringArray | None:
+    """Return a column that stands beside rows of several pieces, None where no piece has it."""
+    if all(column is None for _, column in columns):
+        return None
+    return pa.concat_arrays([pa.nulls(rows, pa.string()) if each is None else each for rows, each in columns])
 
 
 class RowSet:

@@ -75,6 +75,8 @@ class Intent:
     content_type: str = "application/octet-stream"
     content_encoding: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    #: What tells objects of one outlet apart: the values of the partition keys, or the error output's type.
+    group: str = ""
     #: What was sent under this key before and may arrive yet: attempts whose bytes were lost here, oldest first.
     earlier: tuple[Intent, ...] = ()
 

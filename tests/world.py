@@ -14,11 +14,14 @@ import pyarrow as pa
 from firehose.budget import BudgetShare, ByteBudget
 from firehose.components import Environment, StreamIdentity
 from firehose.delivery.buffer import Hints
+from firehose.delivery.partitioning import Partitioning
 from firehose.delivery.plan import Deduplication, Outlet, StreamPlan
 from firehose.delivery.worker import StreamWorker, WorkerLimits
 from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
+from firehose.kernels import Kernels, child
 from firehose.keys import Prefix
+from firehose.partitioning import PartitionKernel
 from firehose.protocols import Transform, Written
 from firehose.stores.sqlite import SqliteStateStore
 from firehose.testing import FakeClock, MemorySink, MemorySource, RecordingTelemetry
@@ -54,6 +57,16 @@ class Lines:
         return Written(self._rows)
 
 
+class HereAndNow:
+    """A pool of processes that is this one."""
+
+    def __init__(self) -> None:
+        self._answer = child({})
+
+    async def call(self, request: bytes, *, timeout_ms: int, max_answer_bytes: int) -> bytes:
+        return self._answer(request)
+
+
 class World:
     """Everything that outlives a worker: a crash is a worker cancelled, a restart is another one."""
 
@@ -69,12 +82,15 @@ class World:
         self.transforms: tuple[Transform, ...] = ()
         self.retention_ms: int | None = None
         self.deduplication: Deduplication | None = None
+        self.prefix = "good/"
+        self.query: str | None = None
+        self.max_active = 500
         self.budget = ByteBudget(64 * 2**20)
         self.failed_quota_bytes = 2**20
         self.store: Callable[[SqliteStateStore], Any] = lambda store: store
 
     def outlet(self, name: str, sink: MemorySink) -> Outlet:
-        prefix = Prefix.parse("bad/" if name == "failed" else "good/", error_output=name == "failed")
+        prefix = Prefix.parse("bad/" if name == "failed" else self.prefix, error_output=name == "failed")
         return Outlet(name, sink, prefix, self.hints, Plain(), None, "", "application/octet-stream")
 
     def plan(self) -> StreamPlan:
@@ -89,8 +105,15 @@ class World:
             failed=self.outlet("failed", self.failed_sink),
             retention_ms=self.retention_ms,
             deduplication=self.deduplication,
+            partitioning=self.partitioning(),
             stage_facts={},
         )
+
+    def partitioning(self) -> Partitioning | None:
+        if "partitionKey" not in self.prefix:
+            return None
+        kernels = Kernels(InlineExecutor(), HereAndNow())
+        return Partitioning(PartitionKernel(self.query, self.prefix), kernels, self.clock, max_active=self.max_active)
 
     async def open_state(self) -> SqliteStateStore:
         return await SqliteStateStore.open(self.folder / "state.db", InlineExecutor())

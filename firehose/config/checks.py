@@ -93,6 +93,8 @@ def stream_findings(stream: StreamConfig, path: KeyPath, configuration: Configur
     for sink, where in ((stream.sink, ("sink",)), (stream.failed.sink, ("failed", "sink"))):
         if sink:
             yield from _sink_findings(sink, (*path, *where))
+    if stream.sink:
+        yield from _partition_findings(stream, stream.sink, path)
     failed_sink = stream.failed.sink or stream.sink
     time_zone = failed_sink.time_zone if failed_sink else "UTC"
     yield from _prefix_findings(stream.failed.prefix, (*path, "failed", "prefix"), time_zone, error_output=True)
@@ -120,6 +122,25 @@ def _sink_findings(sink: ObjectSinkConfig, path: KeyPath) -> Iterator[Finding]:
     if not _is_time_zone(sink.time_zone):
         yield Finding((*path, "time_zone"), "no such time zone", allowed="UTC, or an IANA name like Europe/Berlin")
     yield from _prefix_findings(sink.prefix, (*path, "prefix"), sink.time_zone, error_output=False)
+
+
+def _partition_findings(stream: StreamConfig, sink: ObjectSinkConfig, path: KeyPath) -> Iterator[Finding]:
+    try:
+        prefix = Prefix.parse(sink.prefix)
+    except ValueError:
+        return  # told as such
+    try:
+        prefix.for_partitions(stream.partition is not None)
+    except ValueError as error:
+        yield Finding((*path, "sink", "prefix"), str(error), also=(*path, "partition"))
+        return
+    if stream.partition is not None:
+        from firehose.partitioning import PartitionKernel  # its libraries are for those who partition
+
+        try:
+            PartitionKernel(stream.partition.query, sink.prefix)
+        except ValueError as error:
+            yield Finding((*path, "partition", "query"), str(error), also=(*path, "sink", "prefix"))
 
 
 def _prefix_findings(text: str, path: KeyPath, time_zone: str, *, error_output: bool) -> Iterator[Finding]:

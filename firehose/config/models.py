@@ -130,6 +130,18 @@ class DeduplicateConfig(Config):
     """How much disk ids may take, 36 bytes each: 7 million. With more of them the oldest go before their time."""
 
 
+class PartitionConfig(Config):
+    """Dynamic partitioning: records say themselves which objects they go to, by values that the sink's prefix holds."""
+
+    query: str | None = None
+    """A jq query that makes an object of the keys, like `{customer: .customer.id}`; the prefix takes them as
+    `!{partitionKeyFromQuery:customer}`. Not needed for keys that a function returns (`metadata.partitionKeys`), which
+    the prefix takes as `!{partitionKeyFromLambda:customer}`."""
+    max_active: int = Field(500, ge=1, le=5_000)
+    """How many partitions may have rows or objects under way at once. Records of further ones go to the error output,
+    as `activePartitionExceeded`."""
+
+
 class StreamConfig(Config):
     """One delivery stream: what comes in, what is done to it, where it goes."""
 
@@ -139,6 +151,8 @@ class StreamConfig(Config):
     """Drop records that were sent again, by an id that they hold."""
     transforms: tuple[TransformConfig, ...] = ()
     """What is done to records, in this order."""
+    partition: PartitionConfig | None = None
+    """Let records choose the objects they go to, by their own values."""
     convert: AnyConvertConfig | None = None
     """Turn JSON records into columns of a table."""
     delimiter: Literal["newline", "none"] = "newline"

@@ -79,7 +79,7 @@ class Outflow:
         self.wake.set()
 
     def ask_to_spill(self) -> None:
-        """Move the largest cell to disk soon."""
+        """Move the rows that wait in memory to disk soon."""
         self._wants_spill = True
         self.wake.set()
 
@@ -91,7 +91,7 @@ class Outflow:
             self.wake.clear()
             if self._wants_spill:
                 self._wants_spill = False
-                await self._spill_largest()
+                await self._spill()
             now_ms, is_caught_up = clock.monotonic_ms(), self._links.is_caught_up()
             may_seal = self._may_seal()
             if may_seal and now_ms >= self._not_before_ms:
@@ -134,8 +134,13 @@ class Outflow:
         self.open[moved.key] = moved
         return moved
 
+    @property
+    def is_blocked(self) -> bool:
+        """True where so many objects wait for their sink that no more are made."""
+        return len(self.open) >= OPEN_OBJECTS
+
     def _may_seal(self) -> bool:
-        has_room = self._has_failed_room() if self._outlet.name == FAILED else len(self.open) < OPEN_OBJECTS
+        has_room = self._has_failed_room() if self._outlet.name == FAILED else not self.is_blocked
         return has_room and not self.is_paused
 
     def _has_failed_room(self) -> bool:
@@ -184,8 +189,9 @@ class Outflow:
         for each in failed:
             self._links.fail(each)
         for cell in cells:
-            parts.budget.give(cell.held_bytes)
-            await parts.executor.run(partial(parts.spill.forget, cell))
+            freed_bytes, unneeded = parts.buffer.let_go(cell)
+            parts.budget.give(freed_bytes)
+            await parts.spill.remove(unneeded)
         for intent in sealed.intents:
             tasks.create_task(self.deliver(intent))
         self._links.has_room()
@@ -198,12 +204,12 @@ class Outflow:
         # from when the object was made: replayed rows keep their arrival, and are given as long as fresh ones
         return max(intent.created_ms, max(intent.hours) + HOUR_MS) < limit_ms
 
-    async def _spill_largest(self) -> None:
-        parts = self._parts
-        cells = [cell for cell in parts.buffer.cells() if cell.outlet == self._outlet.name]
-        largest = max(cells, key=lambda cell: cell.held_bytes, default=None)
-        if largest is None:
-            return
-        freed = await parts.steps.run("spill", lambda: parts.spill.out(largest))
-        parts.budget.give(freed)
-        parts.telemetry.emit(BufferSpilled(parts.plan.identity.name, freed))
+    async def _spill(self) -> None:
+        parts, name, spilled_bytes = self._parts, self._outlet.name, 0
+        for slab in parts.buffer.in_memory(name):
+            path = await parts.steps.run("spill", partial(parts.spill.out, slab))
+            freed_bytes = parts.buffer.spilled(name, slab, path)
+            parts.budget.give(freed_bytes)
+            spilled_bytes += freed_bytes
+        if spilled_bytes:
+            parts.telemetry.emit(BufferSpilled(parts.plan.identity.name, spilled_bytes))

@@ -9,7 +9,9 @@ from typing import Any
 from firehose.components import StreamIdentity
 from firehose.delivery.buffer import Hints
 from firehose.delivery.conversion import Conversion
+from firehose.delivery.partitioning import Partitioning
 from firehose.keys import Prefix, object_key, object_uuid
+from firehose.partitioning import SEPARATOR
 from firehose.protocols import Cipher, Compressor, Encoder, Sink, Source, Stage, Transform
 from firehose.records import RowSet
 
@@ -41,7 +43,8 @@ class Outlet:
             oldest_ms=oldest_ms,
             identity=object_uuid(stream_uid=identity.uid, outlet=self.name, rows=rows.to_bytes()),
             extension=self.extension,
-            error_output_type=group or None,
+            error_output_type=group if self.name == FAILED else None,
+            values=group.split(SEPARATOR) if self.prefix.partition_keys else (),
         )
 
 
@@ -70,6 +73,8 @@ class StreamPlan:
     retention_ms: int | None
     #: Which records are duplicates of others, None: none.
     deduplication: Deduplication | None
+    #: Which objects each record goes to, None: all to the same.
+    partitioning: Partitioning | None
     #: Members that every error entry of a stage carries.
     stage_facts: Mapping[Stage, Mapping[str, Any]]
 

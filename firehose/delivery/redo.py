@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from firehose.delivery.buffer import Cell
+from firehose.delivery.buffer import cell_of
 from firehose.delivery.courier import delivery_of
 from firehose.delivery.events import RecordsUnreadable
 from firehose.delivery.parts import Parts
@@ -35,7 +35,9 @@ class Redo:
     is_here: bool
     parts: Parts
     shards: Mapping[str, Shard]
+    #: What becomes of rows; and the same for rows that `absorb` is given then.
     transform: Callable[[Batch], Awaitable[Outcome]]
+    prepare: Callable[[Batch], Awaitable[Outcome]]
     absorb: Callable[[Batch, Outcome, int], None]
     #: Ends an intent: its rows are done as the intent's term says, or (None) they are not.
     close: Callable[[Intent, Term | None, FinishIntent | DropIntent], None]
@@ -70,17 +72,15 @@ class Redo:
 
     async def _make_again(self) -> Intent:
         """Seal what the transforms make of the rows this time, and save it as the next attempt."""
-        cell = Cell(self.intent.outlet, "", self.parts.clock.monotonic_ms())
         # what failed had its reasons in the lost object: it begins again, and an empty one keeps the place
         rows = RowSet() if self.intent.outlet == FAILED else self.intent.attempts[0].rows
-        for batch in await self._fetch(rows):
-            outcome = await self.transform(batch)
-            if len(outcome.ok):
-                cell.add(outcome.ok)
-        parts = self.parts
-        parts.budget.overdraw(cell.held_bytes)
+        made = [(await self.transform(batch)).ok.of_group(self.intent.group) for batch in await self._fetch(rows)]
+        mine = [batch for batch in made if len(batch)]
+        parts, held_bytes = self.parts, sum(batch.nbytes for batch in mine)
+        cell = cell_of(self.intent.outlet, "", mine, now_ms=parts.clock.monotonic_ms())
+        parts.budget.overdraw(held_bytes)
         sealed = await parts.steps.run("redo", lambda: parts.sealer.seal([cell], redo=self.intent))
-        parts.budget.give(cell.held_bytes)
+        parts.budget.give(held_bytes)
         newest = dataclasses.replace(sealed.intents[0], earlier=self.intent.attempts)
         parts.outbox.keep(newest)
         await parts.steps.run("redo", lambda: parts.state.apply(SaveIntents((newest,))))
@@ -122,7 +122,7 @@ class Redo:
         """Treat rows as if they had just been read."""
         for batch in batches:
             self.parts.budget.overdraw(batch.nbytes)
-            self.absorb(batch, await self.transform(batch), batch.nbytes)
+            self.absorb(batch, await self.prepare(batch), batch.nbytes)
 
     async def _fetch(self, rows: RowSet) -> list[Batch]:
         """Return rows again as their producer sent them."""

@@ -13,13 +13,14 @@ import pyarrow as pa
 from firehose.budget import BudgetShare
 from firehose.components import Environment
 from firehose.delivery.buffer import Cell
-from firehose.delivery.conversion import SLAB_BYTES, Prepared
+from firehose.delivery.conversion import Prepared
 from firehose.delivery.error_output import layout_of, write_entries
 from firehose.delivery.events import ConversionRemarks
 from firehose.delivery.outbox import ObjectOutput, Outbox, OutboxFile
 from firehose.delivery.plan import DESTINATION, FAILED, Outlet, StreamPlan
 from firehose.delivery.spill import Spill
 from firehose.delivery.standing import ROWS_METADATA, rows_digest
+from firehose.kernels import SLAB_BYTES
 from firehose.protocols import DataKey, Output, Stage
 from firehose.records import Batch, FailedRows, RowSet, concat_batches, hours_of
 from firehose.state import Intent, Term
@@ -267,6 +268,7 @@ class Sealer:
             content_type=outlet.content_type,
             content_encoding=outlet.compressor.content_encoding if key is None else None,
             metadata={ROWS_METADATA: rows_digest(made.rows), **_sealed_metadata(outlet, key)},
+            group=redo.group if redo else cell.group,
         )
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
 
-from firehose.delivery.buffer import CELL_OVERHEAD_BYTES, Cell, SpilledPieces
+from firehose.delivery.buffer import Cell, Part, Slab
 from firehose.errors import IntegrityError
 from firehose.executors import Executor
 from firehose.records import Batch, FailedRows
 
-#: Runs are compressed lightly: JSON shrinks 4-5 times, and the disk is slower than lz4.
+#: Slabs are compressed lightly: JSON shrinks 4-5 times, and the disk is slower than lz4.
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+#: About so much of a slab is compressed together, and read back together: a part of it may be a row, of thousands.
+_CHUNK_BYTES = 128 * 1024
 
 
 class Spill:
@@ -32,74 +34,78 @@ class Spill:
         for path in self._folder.glob("*.rows"):
             path.unlink()
 
-    async def out(self, cell: Cell) -> int:
-        """Move the cell's pieces to disk; return the bytes of memory free now. Errors: OSError, nothing was moved."""
-        pieces = [piece for piece in cell.pieces if not isinstance(piece, SpilledPieces)]
-        if not pieces:
-            return 0
-        freed = cell.held_bytes - CELL_OVERHEAD_BYTES
-        files: list[tuple[str, int, str]] = []
+    async def out(self, slab: Slab) -> Path:
+        """Write a slab's rows to disk; return where. Errors: OSError, and there is nothing."""
+        path = self._folder / f"{self._next:016x}.rows"
+        self._next += 1
         try:
-            await self._executor.run(lambda: self._folder.mkdir(parents=True, exist_ok=True))
-            for piece in pieces:
-                path = self._folder / f"{self._next:016x}.rows"
-                self._next += 1
-                files.append((*_place(piece), str(path)))
-                await self._executor.run(partial(_write, path, piece))
-        except BaseException:  # also of a worker that is cancelled: nobody else knows of the files
-            for _, _, name in files:
-                Path(name).unlink(missing_ok=True)
+            await self._executor.run(partial(_write, path, slab))
+        except BaseException:  # also of a worker that is cancelled: nobody else knows of the file
+            path.unlink(missing_ok=True)
             raise
-        earlier = tuple(file for piece in cell.pieces if isinstance(piece, SpilledPieces) for file in piece.files)
-        later = cell.pieces[len(pieces) + (1 if earlier else 0) :]
-        cell.pieces[:] = [SpilledPieces((*earlier, *files)), *later]
-        cell.held_bytes = CELL_OVERHEAD_BYTES + sum(
-            piece.nbytes for piece in later if not isinstance(piece, SpilledPieces)
-        )
-        return freed
+        return path
 
     async def pieces(self, cell: Cell) -> AsyncGenerator[Batch | FailedRows, None]:
-        """Yield the cell's pieces by shard and sequence, reading back one at a time what was spilled.
+        """Yield the cell's rows by shard and sequence, reading back one part at a time of what was spilled.
 
         In this order the same rows make the same bytes, however they came together.
         Errors: IntegrityError where somebody removed it; OSError.
         """
-        waiting: list[tuple[str, int, str | Batch | FailedRows]] = []
-        for piece in cell.pieces:
-            waiting += piece.files if isinstance(piece, SpilledPieces) else [(*_place(piece), piece)]
-        for _, _, each in sorted(waiting, key=itemgetter(0, 1)):
-            yield await self._read_back(each) if isinstance(each, str) else each
+        for part in sorted(cell.parts, key=lambda part: (part.slab.shard, part.first)):
+            rows = part.slab.rows
+            if rows is not None:
+                yield rows.slice(part.start, part.count)
+            else:
+                yield await self._read_back(part)
 
-    async def _read_back(self, path: str) -> Batch | FailedRows:
+    async def _read_back(self, part: Part) -> Batch | FailedRows:
         try:
-            return await self._executor.run(partial(_read, Path(path)))
+            return await self._executor.run(partial(_read, part))
         except FileNotFoundError as error:
-            raise IntegrityError(f"{path}: spilled rows are gone; they are read again") from error
+            raise IntegrityError(f"{part.slab.path}: spilled rows are gone; they are read again") from error
 
-    def forget(self, cell: Cell) -> None:
-        """Remove the files of a cell that was sealed."""
-        for piece in cell.pieces:
-            if isinstance(piece, SpilledPieces):
-                for _, _, path in piece.files:
-                    Path(path).unlink(missing_ok=True)
+    async def remove(self, paths: Sequence[Path]) -> None:
+        """Remove files that no cell needs any more."""
 
+        def unlink() -> None:
+            for path in paths:
+                path.unlink(missing_ok=True)
 
-def _place(piece: Batch | FailedRows) -> tuple[str, int]:
-    """Return where a piece belongs among others: its shard, and its first sequence."""
-    return piece.shard, int(piece.rows.column("sequence")[0].as_py())
+        if paths:
+            await self._executor.run(unlink)
 
 
-def _write(path: Path, piece: Batch | FailedRows) -> None:
-    stage = piece.stage if isinstance(piece, FailedRows) else ""
-    facts = {b"shard": piece.shard.encode(), b"stage": stage.encode(), b"changed": b"1" if piece.changed else b""}
-    schema = piece.rows.schema.with_metadata(facts)
+def _write(path: Path, slab: Slab) -> None:
+    rows = slab.rows
+    assert rows is not None
+    chunk_rows = max(1, len(rows) * _CHUNK_BYTES // max(1, rows.nbytes)) if slab.parts > 1 else len(rows)
+    facts = {
+        b"shard": rows.shard.encode(),
+        b"stage": (rows.stage if isinstance(rows, FailedRows) else "").encode(),
+        b"changed": b"1" if rows.changed else b"",
+        b"chunk_rows": str(chunk_rows).encode(),
+    }
+    schema = rows.rows.schema.with_metadata(facts)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, schema, options=_OPTIONS) as writer:
-        writer.write_batch(piece.rows)
+        for start in range(0, len(rows), chunk_rows):
+            writer.write_batch(rows.rows.slice(start, chunk_rows))
 
 
-def _read(path: Path) -> Batch | FailedRows:
-    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_file(file) as reader:
+def _read(part: Part) -> Batch | FailedRows:
+    with pa.OSFile(str(part.slab.path), "rb") as file, pa.ipc.open_file(file) as reader:
         facts = reader.schema.metadata
-        rows = reader.get_batch(0).replace_schema_metadata(None)
+        rows = pa.concat_batches(list(_chunks(reader, part, int(facts[b"chunk_rows"]))))
+    rows = rows.replace_schema_metadata(None)
     shard, stage, changed = facts[b"shard"].decode(), facts[b"stage"].decode(), bool(facts[b"changed"])
     return FailedRows(shard, stage, rows, changed) if stage else Batch(shard, rows, changed)
+
+
+def _chunks(reader: pa.ipc.RecordBatchFileReader, part: Part, chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a part from the chunks that it lies in."""
+    at, stop = part.start, part.start + part.count
+    while at < stop:
+        number, offset = divmod(at, chunk_rows)
+        rows = reader.get_batch(number).slice(offset, min(stop - at, chunk_rows - offset))
+        yield rows
+        at += len(rows)

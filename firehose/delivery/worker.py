@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from firehose.budget import BudgetShare
@@ -23,6 +23,7 @@ from firehose.delivery.duplicates import KnownIds
 from firehose.delivery.events import RecordsDropped, RecordsFailed, StreamStarted
 from firehose.delivery.intake import Intake
 from firehose.delivery.outflow import Links, Outflow
+from firehose.delivery.partitioning import ActivePartitions
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import DESTINATION, FAILED, StreamPlan
 from firehose.delivery.redo import Redo
@@ -68,6 +69,12 @@ class StreamWorker:
             outlet.name: Outflow(parts, outlet, links, failed_quota_bytes=limits.failed_quota_bytes)
             for outlet in (plan.destination, plan.failed)
         }
+        #: Which partitions rows are under way to, None where the stream has none.
+        self.partitions = (
+            ActivePartitions(plan.partitioning.max_active, self._partitions_held, parts.clock)
+            if plan.partitioning
+            else None
+        )
         self._room = asyncio.Event()
         self._room.set()
         self._is_paused = False
@@ -97,9 +104,13 @@ class StreamWorker:
     @property
     def is_idle(self) -> bool:
         """True where every row that was read is delivered and saved."""
-        has_cells = next(self.buffer.cells(), None) is not None
         has_batches = any(intake.has_batches for intake in self._intakes.values())
-        return self.is_caught_up and not (has_cells or has_batches or self.open_objects) and self.ledger.is_clean
+        return (
+            self.is_caught_up
+            and self.buffer.is_empty
+            and not (has_batches or self.open_objects)
+            and self.ledger.is_clean
+        )
 
     @property
     def open_objects(self) -> int:
@@ -150,10 +161,9 @@ class StreamWorker:
             await self._moved.wait()
 
     def ask_to_spill(self) -> None:
-        """Move the largest cell to disk soon."""
-        largest = max(self.buffer.cells(), key=lambda cell: cell.held_bytes, default=None)
-        if largest is not None:
-            self._outflows[largest.outlet].ask_to_spill()
+        """Move the rows that wait in memory to disk soon: those of the outlet that has more of them."""
+        held_bytes = self.buffer.held_bytes
+        self._outflows[max(held_bytes, key=lambda name: held_bytes[name])].ask_to_spill()
 
     # --- the tasks ---------------------------------------------------------------------------------------------------
 
@@ -227,7 +237,7 @@ class StreamWorker:
         """
         intake = Intake(shard, self._parts, self._recovered, self._wake_all, is_replay=is_replay)
         self._intakes[shard.name] = intake
-        last = await intake.run(self._transform, self._absorb, self._room.wait)
+        last = await intake.run(self._prepare, self._absorb, self._room.wait)
         while self.ledger.position(shard.name) < last:
             self._moved.clear()
             await self._moved.wait()
@@ -249,7 +259,19 @@ class StreamWorker:
             outcome = (await self._steps.run("transform", partial(transform.apply, given))).check(given)
             failed += [await self._with_originals(each) for each in outcome.failed if len(each)]
             dropped, ok, created = dropped | outcome.dropped, outcome.ok, created + outcome.created
+        if self.plan.partitioning is not None and len(ok):
+            ok, unplaced = await self._steps.run("partition", partial(self.plan.partitioning.apply, ok))
+            failed += [await self._with_originals(unplaced)] if unplaced is not None else []
         return Outcome(ok, tuple(failed), dropped, created).check(batch)
+
+    async def _prepare(self, batch: Batch) -> Outcome:
+        """Transform a batch for `_absorb`: no row of it goes to more partitions than may be active."""
+        outcome = await self._transform(batch)
+        if self.partitions is None or outcome.ok.groups is None:
+            return outcome
+        ok, refused = self.partitions.admit(outcome.ok)
+        failed = (*outcome.failed, await self._with_originals(refused)) if refused is not None else outcome.failed
+        return replace(outcome, ok=ok, failed=failed).check(batch)
 
     async def _with_originals(self, failed: FailedRows) -> FailedRows:
         """Return the failures with the bytes that the producer sent."""
@@ -262,6 +284,8 @@ class StreamWorker:
         """Put every row of an outcome where it belongs."""
         if len(outcome.ok):
             self._put(DESTINATION, "", outcome.ok)
+        if self.partitions is not None:
+            self.partitions.arrived(outcome.ok)
         self._settle_dropped(given, outcome.dropped)
         for failed in outcome.failed:
             self._fail(failed)
@@ -282,7 +306,7 @@ class StreamWorker:
 
     def _put(self, outlet: str, group: str, piece: Batch | FailedRows) -> None:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.now_ms()
-        self._budget.overdraw(self.buffer.add(outlet, group, piece, now_ms=now_ms, wall_ms=wall_ms))
+        self._budget.overdraw(self.buffer.add(outlet, piece, group=group, now_ms=now_ms, wall_ms=wall_ms))
         self._look_for_room()
         self._outflows[outlet].wake.set()
 
@@ -307,6 +331,7 @@ class StreamWorker:
             parts=self._parts,
             shards=self._shards,
             transform=self._transform,
+            prepare=self._prepare,
             absorb=self._absorb,
             close=self._close_intent,
         ).run()
@@ -336,12 +361,19 @@ class StreamWorker:
 
     def _look_for_room(self) -> None:
         """Let the intakes read while no outlet has twice its size waiting."""
-        hints = {DESTINATION: self.plan.destination.hints, FAILED: self.plan.failed.hints}
-        is_full = any(self.buffer.waiting_bytes[name] >= 2 * each.max_bytes for name, each in hints.items())
+        waiting_bytes = dict(self.buffer.waiting_bytes)
+        if self.partitions is not None and not self._outflows[DESTINATION].is_blocked:
+            # of thousands of cells each may wait for its size; what is ready and does not leave is too much
+            waiting_bytes[DESTINATION] = self.buffer.full_bytes[DESTINATION]
+        is_full = any(waiting_bytes[name] >= 2 * self.plan.outlet(name).hints.max_bytes for name in waiting_bytes)
         if is_full or self._is_paused:
             self._room.clear()
         else:
             self._room.set()
+
+    def _partitions_held(self) -> Iterator[str]:
+        yield from self.buffer.groups(DESTINATION)
+        yield from (intent.group for intent in self._outflows[DESTINATION].open.values())
 
     def _all_open(self) -> list[Intent]:
         return [intent for outflow in self._outflows.values() for intent in outflow.open.values()]

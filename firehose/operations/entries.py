@@ -24,7 +24,7 @@ from firehose.service.runner import StreamRunner
 from firehose.state import Manifest
 
 #: Where records can fail in this version.
-STAGES = (Stage.TRANSFORM, Stage.CONVERT)
+STAGES = (Stage.TRANSFORM, Stage.PARTITION, Stage.ACTIVE_PARTITIONS, Stage.CONVERT)
 
 #: Later than any time. Units: Unix milliseconds.
 EVER = 2**62

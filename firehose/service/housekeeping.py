@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from firehose.budget import ByteBudget
 from firehose.clock import Clock
-from firehose.delivery.buffer import CELL_OVERHEAD_BYTES
 from firehose.delivery.events import RecordIdsMeasured, StepFailed
 from firehose.delivery.plan import DESTINATION
 from firehose.delivery.worker import StreamWorker
@@ -101,21 +100,21 @@ async def keep_house(
 
 
 async def spill_when_asked(budget: ByteBudget, workers: Callable[[], Iterable[StreamWorker]], clock: Clock) -> None:
-    """Ask for the largest cells of all streams, one after another, while somebody waits for memory."""
+    """Ask for what the streams hold in memory, the largest first, while somebody waits for memory."""
     while True:
         await budget.contended.wait()
         budget.contended.clear()
         while budget.is_contended:
-            sizes = {worker: _largest_cell(worker) for worker in workers()}
+            sizes = {worker: _held_bytes(worker) for worker in workers()}
             worker = max(sizes, key=lambda each: sizes[each], default=None)
-            if worker is None or sizes[worker] <= CELL_OVERHEAD_BYTES:
+            if worker is None or not sizes[worker]:
                 break
             worker.ask_to_spill()
             for _ in range(SPILL_LOOKS):
                 await clock.sleep_ms(SPILL_MS)
-                if _largest_cell(worker) < sizes[worker]:
+                if _held_bytes(worker) < sizes[worker]:
                     break
 
 
-def _largest_cell(worker: StreamWorker) -> int:
-    return max((cell.held_bytes for cell in worker.buffer.cells()), default=0)
+def _held_bytes(worker: StreamWorker) -> int:
+    return max(worker.buffer.held_bytes.values())

@@ -13,12 +13,15 @@ from firehose.components import BuildContext, ConvertConfig, Environment, Functi
 from firehose.compressors.none import NoneConfig
 from firehose.config.models import BufferConfig, DeduplicateConfig, StreamConfig
 from firehose.delivery.buffer import Hints
-from firehose.delivery.conversion import Conversion, Processes
+from firehose.delivery.conversion import Conversion
+from firehose.delivery.partitioning import Partitioning
 from firehose.delivery.plan import DESTINATION, FAILED, Deduplication, Outlet, StreamPlan
 from firehose.encoders.records import RecordsEncoder
 from firehose.errors import FirehoseError, InvalidError, RetryableError
 from firehose.executors import Executor
+from firehose.kernels import Kernels
 from firehose.keys import Prefix
+from firehose.partitioning import PartitionKernel
 from firehose.protocols import Catalog, Encoder, Stage
 
 #: Firehose's defaults: an object of raw records is closed at 5 MiB, a columnar one at 128 MiB.
@@ -38,7 +41,7 @@ class Shared:
     sinks: Executor
     functions: Mapping[str, FunctionConfig]
     catalogs: Mapping[str, Catalog]
-    converters: Processes
+    kernels: Kernels
 
 
 def build_outlets(config: StreamConfig, context: BuildContext, sinks: Executor) -> tuple[Outlet, Outlet]:
@@ -54,6 +57,7 @@ def build_outlets(config: StreamConfig, context: BuildContext, sinks: Executor) 
     failed_sink = config.failed.sink or config.sink
     try:
         prefix = Prefix.parse(config.sink.prefix, time_zone=config.sink.time_zone)
+        prefix.for_partitions(config.partition is not None)
         failed_prefix = Prefix.parse(config.failed.prefix, error_output=True, time_zone=failed_sink.time_zone)
     except ValueError as error:
         raise InvalidError(str(error)) from error
@@ -95,6 +99,7 @@ def build_plan(config: StreamConfig, identity: StreamIdentity, version: int, sha
         failed=failed,
         retention_ms=getattr(config.source, "retention_ms", None),
         deduplication=_deduplication(config.deduplicate),
+        partitioning=_partitioning(config, shared),
         stage_facts=_stage_facts(config, identity),
     )
 
@@ -127,10 +132,21 @@ def _deduplication(config: DeduplicateConfig | None) -> Deduplication | None:
     return Deduplication(config.record_id, config.window_ms, config.max_bytes) if config else None
 
 
+def _partitioning(config: StreamConfig, shared: Shared) -> Partitioning | None:
+    if config.partition is None:
+        return None
+    try:
+        kernel = PartitionKernel(config.partition.query, config.sink.prefix)
+    except ValueError as error:
+        raise InvalidError(str(error)) from error
+    clock, max_active = shared.environment.clock, config.partition.max_active
+    return Partitioning(kernel, shared.kernels, clock, max_active=max_active)
+
+
 def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | None:
     if convert is None:
         return None
-    return Conversion(convert, catalog_of(convert, shared), shared.environment.executor, shared.converters)
+    return Conversion(convert, catalog_of(convert, shared), shared.kernels)
 
 
 def catalog_of(convert: ConvertConfig, shared: Shared) -> Catalog:

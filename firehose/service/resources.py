@@ -13,6 +13,7 @@ from firehose.config.models import ServerConfig
 from firehose.datadir import DataDirectory
 from firehose.executors import Executor, ThreadExecutor
 from firehose.filesystem import OsFileSystem
+from firehose.kernels import Kernels
 from firehose.log import IngestLog
 from firehose.processes import ProcessPool
 from firehose.stores.sqlite import SqliteStateStore
@@ -34,6 +35,7 @@ class Resources:
     log: IngestLog
     state: SqliteStateStore
     converters: ProcessPool
+    kernels: Kernels
     _open: AsyncExitStack
 
     async def close(self) -> None:
@@ -82,7 +84,7 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             log=log,
         )
         converters = ProcessPool(
-            "firehose.delivery.conversion:child",
+            "firehose.kernels:child",
             {},
             processes=cores,
             memory_bytes=None,
@@ -91,4 +93,5 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             name="converter",
         )
         stack.push_async_callback(converters.close)
-        return Resources(directory, environment, sinks, log, state, converters, stack.pop_all())
+        kernels = Kernels(work, converters)
+        return Resources(directory, environment, sinks, log, state, converters, kernels, stack.pop_all())

@@ -81,7 +81,7 @@ class Service:
         self._limits = WorkerLimits(configuration.server.failed_quota_bytes)
         self._chance = random.Random()
         catalogs = {name: each.build(self.environment) for name, each in configuration.catalogs.items()}
-        self._shared = Shared(self.environment, self.sinks, configuration.functions, catalogs, resources.converters)
+        self._shared = Shared(self.environment, self.sinks, configuration.functions, catalogs, resources.kernels)
         self._tasks: asyncio.TaskGroup | None = None
         self._creating: set[str] = set()
 

@@ -64,7 +64,9 @@ class FileSinkConfig(ObjectSinkConfig):
     @classmethod
     def _gives_file_names(cls, prefix: str) -> str:
         identity = object_uuid(stream_uid="", outlet="", rows=b"")
-        sample = object_key(Prefix.parse(prefix), stream="stream", version=1, oldest_ms=0, identity=identity)
+        parsed = Prefix.parse(prefix)
+        values = ["value"] * len(parsed.partition_keys)  # of those that come, unfit ones are refused as they come
+        sample = object_key(parsed, stream="stream", version=1, oldest_ms=0, identity=identity, values=values)
         try:
             _parts(sample)
         except InvalidError as error:

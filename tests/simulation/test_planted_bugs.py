@@ -104,9 +104,9 @@ def what_is_dropped_counts_twice(self: Ledger, rows: RowSet, outlets: Any, term:
 
 @bug(Spill, "pieces")
 async def spilled_rows_are_forgotten(self: Spill, cell: Cell) -> Any:
-    for piece in cell.pieces:
-        if isinstance(piece, Batch | FailedRows):
-            yield piece
+    for part in cell.parts:
+        if part.slab.rows is not None:
+            yield part.slab.rows.slice(part.start, part.count)
 
 
 _read_forever = StreamWorker._read

@@ -73,8 +73,7 @@ def test_an_error_output_prefix_says_why_records_failed(error_prefix: str | None
         ("!{nowhere:yyyy}", "!{nowhere:yyyy} is not known"),
         ("!{timestamp:yyyy-bb}", "'b' is not a letter"),
         ("!{timestamp:'yyyy}", "must begin an expression"),
-        ("!{partitionKeyFromQuery:id}", "when Dynamic Partitioning is enabled"),
-        ("!{partitionKeyFromLambda:id}", "when Dynamic Partitioning is enabled"),
+        ("!{partitionKeyFromQuery:}", "is not known"),
         ("!{firehose:error-output-type}/", "belongs to the error output prefix"),
     ],
 )
@@ -171,3 +170,60 @@ def test_every_prefix_is_refused_or_gives_a_key_for_any_time(text: str, oldest_m
     if "!{" not in text:
         assert key.startswith(text)
         assert key.removeprefix(text) == DATE_PATH.render(datetime.fromtimestamp(oldest_ms // 1_000, UTC))
+
+
+# --- partition keys --------------------------------------------------------------------------------------------------
+
+PARTITIONED = Prefix.parse("c=!{partitionKeyFromQuery:customer}/!{timestamp:yyyy}/!{partitionKeyFromLambda:kind}/")
+
+
+def test_partition_keys_stand_where_they_are_named() -> None:
+    assert [str(key) for key in PARTITIONED.partition_keys] == [
+        "!{partitionKeyFromQuery:customer}",
+        "!{partitionKeyFromLambda:kind}",
+    ]
+    assert PARTITIONED.evaluate(ARRIVAL_MS, identity=IDENTITY, values=["42", "click"]) == "c=42/2026/click/"
+
+
+def test_a_key_that_stands_twice_is_one_value() -> None:
+    prefix = Prefix.parse("!{partitionKeyFromQuery:a}/!{partitionKeyFromQuery:a}-!{partitionKeyFromLambda:a}/")
+    assert prefix.evaluate(ARRIVAL_MS, identity=IDENTITY, values=["q", "l"]) == "q/q-l/"
+
+
+def test_partition_keys_and_partitioning_belong_together() -> None:
+    for namespace in ("partitionKeyFromQuery", "partitionKeyFromLambda"):
+        with pytest.raises(ValueError, match="can only be part of a prefix expression when Dynamic Partitioning is"):
+            Prefix.parse(f"!{{{namespace}:id}}/").for_partitions(False)
+    with pytest.raises(ValueError, match="with partitioning it must hold"):
+        Prefix.parse("a/!{timestamp:yyyy}/").for_partitions(True)
+    with pytest.raises(ValueError, match="failed records have no partition keys"):
+        Prefix.parse("!{firehose:error-output-type}/!{partitionKeyFromQuery:id}/", error_output=True)
+    assert PARTITIONED.for_partitions(True) is PARTITIONED
+
+
+@pytest.mark.parametrize("value", ["42", "a b", "ä/ö", "2026/07", "...", "..x", "50%", "a=b", "x" * 200])
+def test_values_that_are_fit_for_a_key(value: str) -> None:
+    assert PARTITIONED.complaint([value, "k"]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("", "'kind' is empty"),
+        ("a\nb", "holds the character U+000A"),
+        ("\x00", "holds the character U+0000"),
+        ("\x85", "holds the character U+0085"),
+        ("\ud800", "holds the character U+D800"),
+        ("/a", "makes a folder without a name: '/a'"),
+        ("a/", "makes a folder without a name"),
+        ("a//b", "makes a folder without a name"),
+        ("..", "make a folder '.' or '..'"),
+        ("a/./b", "make a folder '.' or '..'"),
+        ("a/../../b", "make a folder '.' or '..'"),
+        ("ä" * 128, "make the name of a folder longer than 255 bytes"),
+        ("ab/" * 200 + "c", "the prefix has 611 characters with these partition keys, more than 512"),
+    ],
+)
+def test_values_that_are_not_fit_for_a_key(value: str, complaint: str) -> None:
+    found = PARTITIONED.complaint(["c", value])
+    assert found is not None and complaint in found

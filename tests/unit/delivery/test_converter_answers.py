@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firehose import arrow
+from firehose import arrow, kernels
 from firehose.components import ConvertConfig
 from firehose.converters.failures import PARSE_ERROR
 from firehose.converters.openx import OpenXConfig
-from firehose.delivery import conversion
-from firehose.delivery.conversion import Conversion, Prepared
+from firehose.delivery.conversion import CONVERSION_FAILURE, Conversion, Prepared
 from firehose.errors import UnavailableError
 from firehose.executors import InlineExecutor
+from firehose.kernels import Kernels
 from firehose.processes import ChildAnswerTooLargeError, ChildDiedError, ChildTimeoutError
 from firehose.protocols import Converted, TableSchema
 
@@ -29,7 +29,7 @@ PREPARED = Prepared(TABLE, OpenXConfig().build(TABLE), OpenXConfig())
 RECORDS = arrow.binary_column([b'{"n":1,"s":{"t":["x","y"]}}', b"bad", b"{}{}", b'{"n":"z"}'])
 
 #: What a converter process answers to these records.
-RIGHT = conversion.child({})(conversion._encode_request(PREPARED, RECORDS))
+RIGHT = kernels.child({})(kernels.encode_request(PREPARED, pa.RecordBatch.from_arrays([RECORDS], names=["data"])))
 HEAD_BYTES = struct.unpack_from("<I", RIGHT)[0]
 HEAD, COLUMNS = json.loads(RIGHT[4 : 4 + HEAD_BYTES]), RIGHT[4 + HEAD_BYTES :]
 
@@ -49,7 +49,7 @@ class Processes:
 async def converted(answer: bytes) -> Converted:
     config = ConvertConfig.model_validate({"format": "parquet", "table": "web.clicks", "catalog": "lake"})
     catalog: Any = None  # the table is known already
-    return await Conversion(config, catalog, InlineExecutor(), Processes(answer)).convert(PREPARED, RECORDS)
+    return await Conversion(config, catalog, Kernels(InlineExecutor(), Processes(answer))).convert(PREPARED, RECORDS)
 
 
 def framed(head: Any, columns: bytes = COLUMNS) -> bytes:
@@ -69,7 +69,7 @@ async def test_an_answer_may_be_many_times_the_slab() -> None:
     processes = Processes(RIGHT)
     config = ConvertConfig.model_validate({"format": "parquet", "table": "web.clicks", "catalog": "lake"})
     catalog: Any = None
-    await Conversion(config, catalog, InlineExecutor(), processes).convert(PREPARED, RECORDS)
+    await Conversion(config, catalog, Kernels(InlineExecutor(), processes)).convert(PREPARED, RECORDS)
     assert processes.max_answer_bytes == 2**30
 
 
@@ -115,7 +115,7 @@ async def test_a_head_that_is_none_is_refused(head: bytes) -> None:
 async def test_columns_of_another_table_are_refused() -> None:
     other = pa.RecordBatch.from_arrays([pa.array([1, 2, 3])], names=["n"])
     with pytest.raises(UnavailableError, match="does not fit the records"):
-        await converted(conversion._frame(json.dumps(HEAD).encode(), other))
+        await converted(kernels.frame(json.dumps(HEAD).encode(), other))
 
 
 async def test_a_stream_without_rows_is_refused() -> None:
@@ -148,12 +148,12 @@ class Mortal:
     """Converts as a process does, and dies of some records, or has no answer in time, or too long a one."""
 
     def __init__(self, *, is_broken: bool = False) -> None:
-        self.convert = conversion.child({})
+        self.convert = kernels.child({})
         self.is_broken = is_broken
         self.deaths = 0
 
     async def call(self, request: bytes, *, timeout_ms: int, max_answer_bytes: int) -> bytes:
-        records = b"".join(conversion._unframe(request)[1].column("data").to_pylist())
+        records = b"".join(kernels._unframe(request)[1].column("data").to_pylist())
         if self.is_broken or b"die" in records:
             self.deaths += 1
             raise ChildDiedError("converter: its process ended", detail="", out_of_memory=False)
@@ -167,7 +167,7 @@ class Mortal:
 async def converted_by(processes: Any, records: list[bytes]) -> Converted:
     config = ConvertConfig.model_validate({"format": "parquet", "table": "web.clicks", "catalog": "lake"})
     catalog: Any = None  # the table is known already
-    conversion_of_stream = Conversion(config, catalog, InlineExecutor(), processes)
+    conversion_of_stream = Conversion(config, catalog, Kernels(InlineExecutor(), processes))
     return await conversion_of_stream.convert(PREPARED, arrow.binary_column(records))
 
 
@@ -179,7 +179,7 @@ async def test_a_record_that_ends_its_process_fails_alone(kinds: list[str]) -> N
     found = await converted_by(Mortal(), records)
     failed = [number for number, kind in enumerate(kinds) if kind not in ("good", "two")]
     assert found.failed.tolist() == failed
-    ending = [conversion.CONVERSION_FAILURE if kinds[number] != "bad" else PARSE_ERROR for number in failed]
+    ending = [CONVERSION_FAILURE if kinds[number] != "bad" else PARSE_ERROR for number in failed]
     assert list(found.codes) == ending
     assert found.columns.num_rows == kinds.count("good") + 2 * kinds.count("two")
     assert found.remarks.get("unknown_key", 0) == kinds.count("two")

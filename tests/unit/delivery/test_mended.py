@@ -14,7 +14,7 @@ import pytest
 
 from firehose import arrow
 from firehose.budget import ByteBudget
-from firehose.delivery.buffer import Cell, Hints
+from firehose.delivery.buffer import Hints, cell_of
 from firehose.delivery.outbox import Outbox
 from firehose.delivery.spill import Spill
 from firehose.errors import IntegrityError, UnavailableError
@@ -85,25 +85,18 @@ async def test_an_object_damaged_in_the_outbox_ends_the_worker_and_is_made_again
         assert await world.delivered() == [b"a", b"b"]
 
 
-class _FullAtTheSecond(InlineExecutor):
-    calls = 0
-
+class _Full(InlineExecutor):
     async def run(self, call: Callable[[], T]) -> T:
-        self.calls += 1
-        found = call()  # what was written so far stays behind, as on a full disk
-        if self.calls == 2:
-            raise OSError(28, "No space left on device")
-        return found
+        call()  # what was written so far stays behind, as on a full disk
+        raise OSError(28, "No space left on device")
 
 
 async def test_a_spill_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     source = MemorySource()
     batch = source.put("s", [b"x" * 1_000] * 10, arrival_ms=0)
-    cell = Cell("destination", "", 0)
-    cell.add(batch.slice(0, 5))
-    cell.add(batch.slice(5, 5))
+    (part,) = cell_of("destination", "", [batch], now_ms=0).parts
     with pytest.raises(OSError, match="No space left"):
-        await Spill(tmp_path, _FullAtTheSecond()).out(cell)
+        await Spill(tmp_path, _Full()).out(part.slab)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,7 +16,7 @@ import pytest
 from firehose import arrow
 from firehose.budget import BudgetShare, ByteBudget
 from firehose.components import Environment
-from firehose.delivery.buffer import Cell
+from firehose.delivery.buffer import Cell, cell_of
 from firehose.delivery.conversion import Prepared
 from firehose.delivery.parts import Parts
 from firehose.delivery.plan import DESTINATION
@@ -117,11 +117,9 @@ def sealer_of(folder: Path, budget: ByteBudget, encoder: Hoards, conversion: AsT
 
 
 def cell_of_slabs(shard: str = "s") -> Cell:
-    cell = Cell(DESTINATION, "", 0)
-    for number in range(SLABS):
-        data = arrow.binary_column([b"x" * (SLAB_BYTES // 4)] * 4)
-        cell.add(Batch.of(shard, data, first_sequence=number * 4, arrival_ms=0))
-    return cell
+    data = arrow.binary_column([b"x" * (SLAB_BYTES // 4)] * 4)
+    slabs = [Batch.of(shard, data, first_sequence=number * 4, arrival_ms=0) for number in range(SLABS)]
+    return cell_of(DESTINATION, "", slabs, now_ms=0)
 
 
 async def test_what_a_writer_holds_is_taken_from_the_budget_until_it_is_written(tmp_path: Path) -> None:
