@@ -13,13 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.compressors.gzip import GzipConfig
+from firehose.compressors.hadoop_snappy import HadoopSnappyConfig
 from firehose.compressors.none import NoneConfig
+from firehose.compressors.snappy import SnappyConfig
+from firehose.compressors.zip import ZipConfig
 from firehose.compressors.zstd import ZstdConfig
 from firehose.errors import IntegrityError
 
 CONTEXT: Any = None  # compressors use nothing of it
-COMPRESSORS = [config().build(CONTEXT) for config in (NoneConfig, GzipConfig, ZstdConfig)]
-COMPRESSING = COMPRESSORS[1:]
+#: Their formats have a checksum and an end.
+CHECKED: list[Any] = [config().build(CONTEXT) for config in (GzipConfig, ZipConfig, ZstdConfig)]
+#: Theirs have neither.
+UNCHECKED: list[Any] = [config().build(CONTEXT) for config in (SnappyConfig, HadoopSnappyConfig)]
+COMPRESSING = [*CHECKED, *UNCHECKED]
+COMPRESSORS = [NoneConfig().build(CONTEXT), *COMPRESSING]
 
 BODIES = st.binary(max_size=300) | st.binary(min_size=1, max_size=20).map(lambda some: some * 5000)
 
@@ -30,6 +37,8 @@ def names(compressor: Any) -> str:
 
 every = pytest.mark.parametrize("compressor", COMPRESSORS, ids=names)
 every_compressing = pytest.mark.parametrize("compressor", COMPRESSING, ids=names)
+every_checked = pytest.mark.parametrize("compressor", CHECKED, ids=names)
+every_unchecked = pytest.mark.parametrize("compressor", UNCHECKED, ids=names)
 
 
 def compressed(compressor: Any, *writes: Any) -> bytes:
@@ -87,7 +96,7 @@ def test_the_same_bytes_in_are_the_same_bytes_out(compressor: Any, monkeypatch: 
     assert compressed(compressor, b"abc" * 1000, b"def") == first
 
 
-@every_compressing
+@every_checked
 async def test_a_body_cut_off_anywhere_is_refused(compressor: Any) -> None:
     body = compressed(compressor, b"abc" * 100)
     for length in range(len(body)):
@@ -95,7 +104,20 @@ async def test_a_body_cut_off_anywhere_is_refused(compressor: Any) -> None:
             await unwrapped(compressor, body[:length])
 
 
-@every_compressing
+@every_unchecked
+async def test_a_body_cut_off_anywhere_but_behind_a_block_is_refused(compressor: Any) -> None:
+    content = b"abc" * 100
+    body = compressed(compressor, content)
+    whole = []
+    for length in range(len(body)):
+        try:
+            whole.append(await unwrapped(compressor, body[:length]))
+        except IntegrityError as error:
+            assert "ends too early" in str(error)
+    assert whole in ([], [b""]), "nothing, or behind the header, where a stream without blocks would end"
+
+
+@every_checked
 async def test_a_changed_bit_is_found_or_harmless(compressor: Any) -> None:
     content = b"the quick brown fox" * 5
     body = compressed(compressor, content)
@@ -109,6 +131,19 @@ async def test_a_changed_bit_is_found_or_harmless(compressor: Any) -> None:
             found += 1
     # what may change unnoticed are words of the header that say nothing of the content, such as gzip's time
     assert found >= len(body) * 8 - 80
+
+
+@every_unchecked
+async def test_a_changed_bit_is_found_or_leaves_as_many_bytes(compressor: Any) -> None:
+    content = b"the quick brown fox" * 5
+    body = compressed(compressor, content)
+    for bit in range(len(body) * 8):
+        changed = bytearray(body)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            assert len(await unwrapped(compressor, bytes(changed))) == len(content)
+        except IntegrityError:
+            pass  # found
 
 
 @every_compressing
@@ -129,7 +164,7 @@ async def test_plain_bytes_are_refused(compressor: Any) -> None:
 @every_compressing
 async def test_a_small_object_that_holds_much_comes_in_pieces(compressor: Any) -> None:
     body = compressed(compressor, *[bytes(2**20)] * 64)
-    assert len(body) < 2**17
+    assert len(body) < 2**22
     total = 0
     async for piece in compressor.unwrap(pieces(body)):
         assert len(piece) <= 32 * 2**20
