@@ -23,6 +23,8 @@ from firehose.errors import InvalidError
 INVALID_SCHEMA = "DataFormatConversion.InvalidSchema"
 #: The text of one column's type is wrong.
 INVALID_TYPE = "DataFormatConversion.InvalidTypeFormat"
+#: A column has no name, or no type.
+VALIDATION = "DataFormatConversion.ValidationException"
 
 #: Far deeper than any table, far below the interpreter's recursion limit.
 MAX_TYPE_DEPTH = 64
@@ -144,7 +146,9 @@ def parse_columns(columns: Iterable[tuple[str, str]], *, table: str) -> Struct:
     fields: dict[str, tuple[str, HiveType]] = {}
     for name, text in columns:
         if not name.strip():
-            raise InvalidError(f"{table}: a column has no name", code=INVALID_SCHEMA)
+            raise InvalidError(f"{table}: a column has no name", code=VALIDATION)
+        if not text.strip():
+            raise InvalidError(f"{table}: column {name!r} has no type", code=VALIDATION)
         if name.lower() in fields:
             raise InvalidError(f"{table}: column {name!r} stands there twice (case is ignored)", code=INVALID_SCHEMA)
         fields[name.lower()] = name, parse_type(text, where=f"{table}: column {name!r}")
@@ -176,9 +180,9 @@ class _Parser:
         self._word = found[self._kind] if found.lastgroup else ""
         self._start, self._at = found.end() - len(self._word), found.end()
 
-    def _fail(self, message: str, *, at: int | None = None) -> NoReturn:
+    def _fail(self, message: str, *, at: int | None = None, code: str = INVALID_TYPE) -> NoReturn:
         position = (self._start if at is None else at) + 1
-        raise InvalidError(f"{self._where}, type {self._text!r}, position {position}: {message}", code=INVALID_TYPE)
+        raise InvalidError(f"{self._where}, type {self._text!r}, position {position}: {message}", code=code)
 
     def _found(self) -> str:
         return repr(self._word) if self._word else "the end"
@@ -205,6 +209,8 @@ class _Parser:
         if word in _ARROW:
             return Primitive(word)
         parse = _PARAMETERISED.get(word)
+        if word == "uniontype":  # a type of Hive, but of no deserializer
+            self._fail("uniontype cannot be filled from JSON; use one of its types", at=start, code=INVALID_SCHEMA)
         if parse is None:
             hint = f"; use {_MEANT[word]}" if word in _MEANT else f"; the types are {', '.join(TYPE_WORDS)}"
             self._fail(f"{word!r} is not a Hive type{hint}", at=start)

@@ -1,4 +1,7 @@
-"""Why a record fails: two families, each with its code."""
+"""Why a record fails: a code, and a message that names the place.
+
+Source: 4.5 and 12.2 of the behaviour of Firehose say what each code is for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from __future__ import annotations
 PARSE_ERROR = "DataFormatConversion.ParseError"
 #: It is JSON, or nothing at all, but not what the table holds.
 MALFORMED_DATA = "DataFormatConversion.MalformedData"
+#: It is an object, but one of its keys cannot be a key of the map that it fills.
+INVALID_RECORD = "DataFormatConversion.InvalidRecord"
 
 _MISMATCH = "Data does not match the schema. "
 
@@ -45,6 +50,13 @@ class MismatchError(RecordError):
             self.detail = said
         else:
             self.message = f"{_MISMATCH}{said}"
+        return self
+
+    def of_key(self, map_type: str) -> MismatchError:
+        """Return the same failure, of a key of such a map: 12.2 has a code for these, and Firehose its words."""
+        self.code = INVALID_RECORD
+        self.message = f"Record is not as per schema. One or more map keys were invalid for {quoted(map_type)}."
+        self._has_words = True
         return self
 
 

@@ -11,7 +11,7 @@ A value's kind is its Python type, so that rules are looked up and not asked for
     null      None
 
 Strict means RFC 8259 in UTF-8: no NaN, no Infinity, no byte order mark, no bare control character, no surrogate without
-its other half, and at most `MAX_DEPTH` brackets open at once.
+its other half, no key beyond `MAX_KEY_LENGTH`, and at most `MAX_DEPTH` brackets open at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ Value = tuple[tuple[str, "Value"], ...] | list["Value"] | str | bytes | bool | N
 Pairs = tuple[tuple[str, Value], ...]
 
 OBJECT, ARRAY, STRING, NUMBER, BOOLEAN, NULL = tuple, list, str, bytes, bool, NoneType
-KINDS: tuple[type, ...] = (OBJECT, ARRAY, STRING, NUMBER, BOOLEAN, NULL)
 
 #: How many brackets may be open at once. Real records stay below 20; without a limit, a hostile one ends the process.
 MAX_DEPTH = 128
+
+#: How many characters a key may have. Firehose refuses longer ones, too (12.2).
+MAX_KEY_LENGTH = 262_144
 
 BLANKS = " \t\r\n"
 
@@ -71,6 +73,8 @@ def read_values(record: memoryview) -> list[Value]:
         except ValueError as error:
             raise explain(text) from error
         values.append(value)
+    if end > MAX_KEY_LENGTH and _has_long_key(values):
+        raise MismatchError(f"A key is longer than {MAX_KEY_LENGTH} characters.")
     return values
 
 
@@ -114,6 +118,19 @@ def _is_too_deep(text: str) -> bool:
     return False
 
 
+def _has_long_key(values: list[Value]) -> bool:
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, tuple):
+            if any(len(key) > MAX_KEY_LENGTH for key, _ in value):
+                return True
+            waiting += [each for _, each in value]
+        elif isinstance(value, list):
+            waiting += value
+    return False
+
+
 # --- what is wrong with a text that is not JSON ----------------------------------------------------------------------
 
 _TOKEN = re.compile(
@@ -131,6 +148,8 @@ _TOKEN = re.compile(
 )
 _VALUE = '{["0'
 _CLOSERS = {"{": "}", "[": "]"}
+#: Between tokens they are not malformed JSON to Firehose, but malformed data (12.2).
+_CONTROLS = frozenset(map(chr, range(32)))
 
 
 def explain(text: str) -> RecordError:
@@ -162,6 +181,8 @@ def explain(text: str) -> RecordError:
                 due.pop()
             expected = f",{due[-1]}" if due else _VALUE
     at = _blanks(text, at)
+    if text[at : at + 1] in _CONTROLS:
+        return MismatchError(f"Illegal character found between tokens at byte offset {_offset(text, at)}.")
     detail = "Unexpected end" if at == len(text) else "Unexpected text"
     return RecordError(PARSE_ERROR, f"Encountered malformed JSON. {detail} at byte offset {_offset(text, at)}.")
 

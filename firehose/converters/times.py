@@ -1,4 +1,4 @@
-"""Moments and days as JSON writes them, in UTC.
+"""Moments and days as OpenX reads them, in UTC. Source: 4.3.
 
 A text in one of two forms, each with up to nine digits of a fraction:
 
@@ -48,36 +48,55 @@ def micros_of_text(text: str, hive_type: str = "timestamp") -> tuple[int, bool]:
     else:
         raise unreadable(text, hive_type)
     try:
-        micros = (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
+        return micros_of(datetime.fromisoformat(moment), fraction)
     except ValueError:
         raise unreadable(text, hive_type) from None
+
+
+def micros_of(moment: datetime, fraction: str | None) -> tuple[int, bool]:
+    """Return microseconds since 1970 of whole seconds with the digits of a fraction, and whether some were cut."""
+    micros = (moment - _EPOCH) // _MICROSECOND
     if fraction is None:
         return micros, False
-    nanos = int(fraction.ljust(9, "0"))
-    return micros + nanos // 1000, nanos % 1000 > 0
+    return micros + int(fraction[:6].ljust(6, "0")), fraction[6:].strip("0") != ""
 
 
 def micros_of_number(text: str) -> tuple[int, bool]:
     """Return microseconds since 1970 and whether finer digits were cut. Errors: MismatchError."""
     number = parse_number(text)
-    if number and number.adjusted() >= _MAX_DIGITS:
-        raise _out_of_range(text)
     is_seconds = number.copy_abs() < FIRST_MILLISECONDS
-    micros = number.scaleb(6 if is_seconds else 3, EXACT) if number else Decimal(0)
+    return _scaled(number, 6 if is_seconds else 3, text)
+
+
+def micros_of_millis(text: str) -> tuple[int, bool]:
+    """Return microseconds since 1970 of a number of milliseconds, as above. Errors: MismatchError."""
+    return _scaled(parse_number(text), 3, text)
+
+
+def _scaled(number: Decimal, places: int, text: str) -> tuple[int, bool]:
+    if number and number.adjusted() >= _MAX_DIGITS:
+        raise out_of_range(text)
+    micros = number.scaleb(places, EXACT) if number else Decimal(0)
     whole = micros.to_integral_value(ROUND_FLOOR, EXACT)
     if not _MIN_MICROS <= whole <= _MAX_MICROS:
-        raise _out_of_range(text)
+        raise out_of_range(text)
     return int(whole), whole != micros
 
 
 def days_of_text(text: str) -> tuple[int, bool]:
     """Return days since 1970 and whether a time of day was cut. Errors: MismatchError."""
+    days = days_of_day(text)
+    return days_of_micros(*micros_of_text(text, "date")) if days is None else (days, False)
+
+
+def days_of_day(text: str) -> int | None:
+    """Return days since 1970 of `yyyy-[M]M-[d]d`; None where the text has another form. Errors: MismatchError."""
     found = _DAY.fullmatch(text)
     if found is None:
-        return days_of_micros(*micros_of_text(text, "date"))
+        return None
     year, month, day = found.groups()
     try:
-        return (datetime(int(year), int(month), int(day)) - _EPOCH).days, False
+        return (datetime(int(year), int(month), int(day)) - _EPOCH).days
     except ValueError:
         raise unreadable(text, "date") from None
 
@@ -88,5 +107,12 @@ def days_of_micros(micros: int, is_cut: bool) -> tuple[int, bool]:
     return days, is_cut or rest > 0
 
 
-def _out_of_range(text: str) -> MismatchError:
+def in_range(micros: int, text: str) -> int:
+    """Return a moment that a column can hold. Errors: MismatchError for others, quoting the text they come from."""
+    if not _MIN_MICROS <= micros <= _MAX_MICROS:
+        raise out_of_range(text)
+    return micros
+
+
+def out_of_range(text: str) -> MismatchError:
     return MismatchError(f"{quoted(text)} is a moment out of the years 1 to 9999.")

@@ -12,6 +12,7 @@ from firehose.hive_types import (
     INVALID_SCHEMA,
     INVALID_TYPE,
     MAX_TYPE_DEPTH,
+    VALIDATION,
     Array,
     Decimal,
     HiveType,
@@ -74,7 +75,6 @@ def test_a_type_is_read(text: str, expected: HiveType, arrow: pa.DataType | None
         ("inte", 1, "'inte' is not a Hive type; the types are boolean"),
         ("set<int>", 1, "'set' is not a Hive type; use array<T>"),
         ("array<integer>", 7, "'integer' is not a Hive type; use int"),
-        ("uniontype<int,string>", 1, "'uniontype' is not a Hive type"),
         ("int>", 4, "expected the end of the type, found '>'"),
         ("int string", 5, "expected the end of the type, found 'string'"),
         ("array", 6, "expected '<', found the end"),
@@ -135,7 +135,9 @@ def test_columns_become_a_schema_in_order() -> None:
     [
         ([], INVALID_SCHEMA, "table db.t has no columns; add at least one"),
         ([("a", "int"), ("A", "int")], INVALID_SCHEMA, "table db.t: column 'A' stands there twice (case is ignored)"),
-        ([(" ", "int")], INVALID_SCHEMA, "table db.t: a column has no name"),
+        ([(" ", "int")], VALIDATION, "table db.t: a column has no name"),
+        ([("a", " ")], VALIDATION, "table db.t: column 'a' has no type"),
+        ([("a", "array<uniontype<int,string>>")], INVALID_SCHEMA, "position 7: uniontype cannot be filled from JSON"),
         ([("a", "int"), ("b", "set<int>")], INVALID_TYPE, "column 'b', type 'set<int>', position 1: 'set' is not a"),
     ],
 )

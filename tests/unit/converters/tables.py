@@ -54,28 +54,29 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, types: st.SearchStrategy[HiveType] = TYPES) -> Case:
-    """Return a random table with up to five records that fit it, spelled in random ways."""
+def cases(draw: st.DrawFn, types: st.SearchStrategy[HiveType] = TYPES, *, deserializer: str = "openx") -> Case:
+    """Return a random table with up to five records that fit it, spelled in random ways that the deserializer takes."""
     columns = draw(st.dictionaries(NAMES, types, min_size=1, max_size=4))
     row = Struct(tuple(columns.items()))
-    pairs = draw(st.lists(values(row, nullable=False), max_size=5))
+    pairs = draw(st.lists(values(row, deserializer, nullable=False), max_size=5))
     schema = TableSchema("db", "t", "1", tuple((name, str(each)) for name, each in columns.items()))
     return Case(schema, [text.encode() for text, _ in pairs], [expected for _, expected in pairs])
 
 
 @st.composite
-def values(draw: st.DrawFn, hive_type: HiveType, nullable: bool = True) -> tuple[str, Any]:
-    """Return a value of the type as JSON, and as it must come out."""
+def values(draw: st.DrawFn, hive_type: HiveType, deserializer: str, nullable: bool = True) -> tuple[str, Any]:
+    """Return a value of the type as JSON that the deserializer takes, and as it must come out."""
+    is_openx = deserializer == "openx"
     if nullable and draw(st.integers(0, 9)) == 0:
         return "null", None
     match hive_type:
         case Struct(fields):
-            return draw(_objects(fields))
+            return draw(_objects(fields, deserializer))
         case Array(item):
-            items = draw(st.lists(values(item), max_size=3))
+            items = draw(st.lists(values(item, deserializer), max_size=3))
             return f"[{','.join(text for text, _ in items)}]", [value for _, value in items]
         case Map(key, value):
-            entries = draw(st.dictionaries(_keys(str(key)), values(value), max_size=3))
+            entries = draw(st.dictionaries(_keys(str(key), is_openx), values(value, deserializer), max_size=3))
             members = ",".join(f"{json.dumps(str(name))}:{text}" for name, (text, _) in entries.items())
             return f"{{{members}}}", {name: each for name, (_, each) in entries.items()}
         case Text():
@@ -84,45 +85,52 @@ def values(draw: st.DrawFn, hive_type: HiveType, nullable: bool = True) -> tuple
         case hive_types.Decimal(precision, scale):
             digits = draw(st.integers(-(10**precision) + 1, 10**precision - 1))
             text = f"{digits}e-{scale}"
-            return draw(_number_or_text(text)), Decimal(text)
+            return draw(_bare_or_quoted(text)) if is_openx else text, Decimal(text)
         case Primitive(word):
-            return draw(_scalars(word))
+            return draw(_scalars(word, is_openx))
 
 
-def _keys(word: str) -> st.SearchStrategy[Any]:
-    return TEXTS.map(str.lower) if word == "string" else st.integers(-(2**31), 2**31 - 1)
+def _keys(word: str, is_openx: bool) -> st.SearchStrategy[Any]:
+    if word == "string":
+        return TEXTS.map(str.lower) if is_openx else TEXTS
+    return st.integers(-(2**31), 2**31 - 1)
 
 
 @st.composite
-def _objects(draw: st.DrawFn, fields: tuple[tuple[str, HiveType], ...]) -> tuple[str, dict[str, Any]]:
+def _objects(
+    draw: st.DrawFn, fields: tuple[tuple[str, HiveType], ...], deserializer: str
+) -> tuple[str, dict[str, Any]]:
     found: dict[str, Any] = dict.fromkeys(name for name, _ in fields)
     members = []
     for name, hive_type in draw(st.permutations(fields)):
         if draw(st.integers(0, 5)) == 0:
             continue
-        text, found[name] = draw(values(hive_type))
+        text, found[name] = draw(values(hive_type, deserializer))
         spelled = draw(st.sampled_from([name, name.upper(), name.title()]))
         members.append(f"{json.dumps(spelled)}:{draw(st.sampled_from(['', ' ']))}{text}")
     return f"{{{','.join(members)}}}", found
 
 
 @st.composite
-def _number_or_text(draw: st.DrawFn, text: str) -> str:
+def _bare_or_quoted(draw: st.DrawFn, text: str) -> str:
     return draw(st.sampled_from([text, f'"{text}"']))
 
 
 @st.composite
-def _scalars(draw: st.DrawFn, word: str) -> tuple[str, Any]:
+def _scalars(draw: st.DrawFn, word: str, is_openx: bool) -> tuple[str, Any]:
     if word in ("tinyint", "smallint", "int", "bigint"):
         high = 2 ** ({"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}[word] - 1)
         number = draw(st.integers(-high, high - 1))
-        return draw(_number_or_text(str(number))), number
+        return draw(_bare_or_quoted(str(number))) if is_openx else str(number), number
     if word in ("float", "double"):
         real = draw(st.floats(allow_nan=False, allow_infinity=False, width=32 if word == "float" else 64))
-        return draw(_number_or_text(repr(real))), real
+        return draw(_bare_or_quoted(repr(real))) if is_openx else repr(real), real
     if word == "boolean":
         flag = draw(st.booleans())
-        return draw(_number_or_text(str(flag).lower())), flag
+        return draw(_bare_or_quoted(str(flag).lower())), flag
+    if word == "binary" and not is_openx:
+        text = draw(TEXTS)
+        return json.dumps(text), text.encode()
     if word == "binary":
         body = draw(st.binary(max_size=8))
         return f'"{base64.b64encode(body).decode()}"', body
@@ -133,4 +141,5 @@ def _scalars(draw: st.DrawFn, word: str) -> tuple[str, Any]:
     moment = EPOCH + timedelta(microseconds=micros)
     if word == "date":
         return f'"{moment.date().isoformat()}"', moment.date()
-    return f'"{moment.isoformat(timespec="microseconds")}Z"', moment
+    text = moment.isoformat(timespec="microseconds")
+    return (f'"{text}Z"' if is_openx else f'"{text.replace("T", " ")}"'), moment
