@@ -229,12 +229,12 @@ _KINDS: dict[type[FirehoseError], str] = {
         OptInRequired""",
     NotFoundError: """
         NoSuchBucket NoSuchKey NoSuchUpload NotFoundException ResourceNotFoundException EntityNotFoundException""",
-    ConflictError: "PreconditionFailed ConditionalRequestConflict",
+    ConflictError: "PreconditionFailed ConditionalRequestConflict ConcurrentModificationException",
     IntegrityError: "BadDigest XAmzContentSHA256Mismatch",
     InvalidError: """
         DisabledException KMSInvalidStateException InvalidKeyUsageException KeyNotConfigured AsymmetricCMKNotSupported
         IllegalLocationConstraintException PermanentRedirect AuthorizationHeaderMalformed MethodNotAllowed
-        NotImplemented InvalidInputException KeyTooLongError RequestTooLargeException""",
+        NotImplemented InvalidInputException KeyTooLongError RequestTooLargeException GlueEncryptionException""",
 }
 _KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes.split()}
 
@@ -253,6 +253,7 @@ _RENAMED = {
     "PermanentRedirect": "IllegalLocationConstraintException",
     "AuthorizationHeaderMalformed": "IllegalLocationConstraintException",
     "KMSInvalidStateException": "InvalidStateException",
+    "DataFormatConversion.OperationTimeoutException": "SchemaValidationTimeout",
     "Lambda.AccessDeniedException": "InvokeAccessDenied",
     "Lambda.TooManyRequestsException": "InvokeLimitExceeded",
     "Lambda.ResourceNotFoundException": "ResourceNotFound",

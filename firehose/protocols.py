@@ -391,3 +391,11 @@ class Catalog(Protocol):
     async def table_schema(self, database: str, table: str, version: str = "LATEST") -> TableSchema:
         """Return the table at `version`. Errors: NotFoundError, InvalidError, UnavailableError."""
         ...
+
+    async def add_columns(self, database: str, table: str, columns: Sequence[tuple[str, str]]) -> TableSchema:
+        """Add those of `columns` (name, Hive type) that the table does not have, at its end: all of them or none.
+
+        They may be NULL. Returns the table with them. Errors: ConflictError where one is there with another type; as
+        those of `table_schema`.
+        """
+        ...

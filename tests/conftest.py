@@ -23,6 +23,7 @@ from firehose.testing import FakeClock, RecordingTelemetry
 # tests import their helpers as `tests.services...`; with importlib mode nothing else puts the checkout on the path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from tests.services.iceberg import iceberg_server
 from tests.services.moto import moto_server
 from tests.services.s3proxy import S3Proxy, s3proxy_server
 from tests.services.server import LOGS, tail
@@ -62,6 +63,13 @@ def s3proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Proxy]:
     """An S3Proxy. It is shared: give buckets names of their own."""
     with s3proxy_server(tmp_path_factory.mktemp("s3proxy")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def iceberg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Iceberg REST catalog. It is shared: give databases names of their own."""
+    with iceberg_server(tmp_path_factory.mktemp("iceberg")) as uri:
+        yield uri
 
 
 @pytest.fixture

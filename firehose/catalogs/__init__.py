@@ -7,3 +7,5 @@ LATEST = "LATEST"
 NO_TABLE = "DataFormatConversion.EntityNotFound"
 #: It has the table, but not this version of it.
 NO_VERSION = "DataFormatConversion.InvalidVersionId"
+#: A column that is to be added stands there already, and is something else.
+OTHER_COLUMN = "DataFormatConversion.ColumnConflict"

@@ -9,25 +9,39 @@
 
 `columns` stands for one version, `"1"`. Of `versions`, LATEST is the highest. A file that changes is read again, so
 that LATEST follows it. Types are those of Hive, see `firehose.hive_types`. Partition keys are no columns.
+
+Columns are added as a new version, so that a stream that asked for an older one goes on with that: `columns` becomes
+version 1 of `versions` then. What people wrote stays, comments included.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import io
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ruamel.yaml import YAML, nodes
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, StreamMark, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from firehose.catalogs import LATEST, NO_TABLE, NO_VERSION
+from firehose.catalogs.adding import Columns, missing
+from firehose.catalogs.cache import Recent
 from firehose.components import ComponentConfig, Environment
 from firehose.errors import AccessDeniedError, InvalidError, NotFoundError, Problem, UnavailableError
+from firehose.executors import Executor, InlineExecutor
+from firehose.filesystem import OsFileSystem
 from firehose.hive_types import INVALID_SCHEMA, parse_columns, parse_type
 from firehose.protocols import Catalog, TableSchema
 
@@ -38,8 +52,6 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 MAX_DEPTH = 8
 
 _MAP, _TEXT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("map", "str", "merge"))
-
-Columns = tuple[tuple[str, str], ...]
 
 #: A key and its value.
 _Entry = tuple[nodes.ScalarNode, nodes.Node]
@@ -65,7 +77,7 @@ class FileCatalogConfig(ComponentConfig):
 
     def build(self, environment: Environment) -> Catalog:
         """Return the catalog; files are read when they are asked for."""
-        return FileCatalog(self.path)
+        return FileCatalog(self.path, environment.executor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +89,15 @@ class _Known:
 
 
 class FileCatalog:
-    """Reads tables from a folder. Files are small, so they are read where they are asked for, on the event loop."""
+    """Reads tables from a folder. Files are small, so they are read where they are asked for, on the event loop.
 
-    def __init__(self, folder: Path) -> None:
+    They are written by `executor`: that waits for the disk, and for others who write.
+    """
+
+    def __init__(self, folder: Path, executor: Executor | None = None) -> None:
         self._folder = folder
-        self._known: dict[Path, _Known] = {}
+        self._executor = executor or InlineExecutor()
+        self._known: Recent[Path, _Known] = Recent()
 
     async def table_schema(self, database: str, table: str, version: str = LATEST) -> TableSchema:
         """Return the table as its file describes it now.
@@ -100,6 +116,18 @@ class FileCatalog:
                 code=NO_VERSION,
             )
         return TableSchema(database, table, str(number), versions[number])
+
+    async def add_columns(self, database: str, table: str, columns: Sequence[tuple[str, str]]) -> TableSchema:
+        """Add those of `columns` (name, Hive type) that the table does not have, at its end, and return the table.
+
+        Errors: ConflictError where a column is there with another type; AccessDeniedError, UnavailableError where the
+        file cannot be written; as `table_schema`'s.
+        """
+        with _file_errors(self._folder):
+            path = self._path(database, table)
+        with _file_errors(self._folder, "written"):
+            await self._executor.run(lambda: _add_columns(path, columns))
+        return await self.table_schema(database, table)
 
     def _path(self, database: str, table: str) -> Path:
         path = self._folder / database / f"{table}.yaml"
@@ -120,12 +148,17 @@ class FileCatalog:
         seen = (status.st_mtime_ns, status.st_size)
         known = self._known.get(path)
         if known is None or known.seen != seen:
-            known = self._known[path] = _Known(seen, _read_table(path))
+            known = _Known(seen, _versions_in(path, path.read_bytes()))
+            self._known.put(path, known)
         return known.versions
 
 
-def _read_table(path: Path) -> dict[int, Columns]:
-    table = _entries(path, _compose(path), "")
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _versions_in(path: Path, raw: bytes) -> dict[int, Columns]:
+    """Return what a file says, given its bytes. Errors: InvalidError."""
+    table = _entries(path, _compose(path, raw), "")
     if table is None or len(table) != 1 or not table.keys() <= {"columns", "versions"}:
         raise _invalid(path, _Place(0, 0), "", "expected one key, `columns` or `versions`")
     if "columns" in table:
@@ -133,9 +166,8 @@ def _read_table(path: Path) -> dict[int, Columns]:
     return _all_versions(path, *table["versions"])
 
 
-def _compose(path: Path) -> nodes.Node | None:
+def _compose(path: Path, raw: bytes) -> nodes.Node | None:
     """Return the tree of a file, in which a scalar stays the text that was written: a day that is none is no error."""
-    raw = path.read_bytes()
     try:
         text = raw.decode("utf-8-sig")
         yaml = YAML(typ="safe", pure=True)
@@ -214,12 +246,74 @@ def _invalid(
     return InvalidError(text.encode(errors="backslashreplace").decode(), code=INVALID_SCHEMA)
 
 
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _add_columns(path: Path, columns: Sequence[tuple[str, str]]) -> None:
+    """Give the table a version with more columns, where it does not have them all. Blocks."""
+    path = path.resolve()  # a link stays, what it leads to is replaced
+    with _locked(path.parent):
+        raw = path.read_bytes()
+        versions = _versions_in(path, raw)
+        latest = max(versions)
+        new = missing(versions[latest], columns, what=str(path))
+        if not new:
+            return
+        wanted = versions | {latest + 1: versions[latest] + new}
+        text = _with_version(raw, latest + 1, wanted[latest + 1])
+        if _versions_in(path, text) != wanted:  # tags and merged keys have shapes that we do not know
+            raise InvalidError(f"{path}: cannot be written anew as it is; add the columns by hand", code=INVALID_SCHEMA)
+        _replace(path, text)
+
+
+def _with_version(raw: bytes, number: int, columns: Columns) -> bytes:
+    """Return a file of a table with one more version; the rest as people wrote it."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = sys.maxsize  # a long type stays on its line
+    yaml.composer.warn_double_anchors = False
+    table = yaml.load(raw.decode("utf-8-sig"))
+    if "columns" in table:
+        table.insert(0, "versions", CommentedMap({1: table.pop("columns")}))
+    table["versions"][number] = CommentedMap(columns)
+    out = io.BytesIO()
+    yaml.dump(table, out)
+    return out.getvalue()
+
+
 @contextmanager
-def _file_errors(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
+    """Let nobody else write in the folder, in this process or in another. Blocks. The folder itself is the lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """Put a new file in the place of an old one: at every moment there is one of the two, and it is whole."""
+    new = path.with_name(f".{path.name}.new")  # the folder is locked: nobody else writes it
+    with new.open("wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.copymode(path, new)
+    OsFileSystem().rename(new, path)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _file_errors(folder: Path, done: str = "read") -> Iterator[None]:
     try:
         yield
-    except PermissionError as error:
-        message = f"{error.filename or folder}: not allowed to read it; grant that to the service's user"
-        raise AccessDeniedError(message) from error
     except OSError as error:
-        raise UnavailableError(f"{error.filename or folder}: cannot be read: {error.strerror}") from error
+        where = error.filename or folder
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            verb = "read" if done == "read" else "write"
+            message = f"{where}: not allowed to {verb} it; grant that to the service's user"
+            raise AccessDeniedError(message) from error
+        raise UnavailableError(f"{where}: cannot be {done}: {error.strerror}") from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from firehose.catalogs.cache import Recent
 from firehose.catalogs.first_of import FirstOf
 from firehose.catalogs.glue import GlueCatalog
-from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, StreamIdentity
+from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, GlueConfig, StreamIdentity
 from firehose.compressors.none import NoneConfig
 from firehose.config.models import BufferConfig, DeduplicateConfig, StreamConfig
 from firehose.delivery.buffer import Hints
@@ -42,6 +43,8 @@ class Shared:
     functions: Mapping[str, FunctionConfig]
     catalogs: Mapping[str, Catalog]
     kernels: Kernels
+    #: AWS Glue as streams name it: those that name the same share what it said.
+    glue: Recent[GlueConfig, Catalog] = field(default_factory=Recent)
 
 
 def build_outlets(config: StreamConfig, context: BuildContext, sinks: Executor) -> tuple[Outlet, Outlet]:
@@ -153,7 +156,9 @@ def catalog_of(convert: ConvertConfig, shared: Shared) -> Catalog:
     """Return where the table of a conversion is looked up. Errors: InvalidError where nothing says where."""
     found = [shared.catalogs[name] for name in convert.asked(shared.catalogs)]
     if convert.glue is not None:
-        found.append(GlueCatalog(convert.glue, shared.environment))
+        glue = shared.glue.get(convert.glue) or GlueCatalog(convert.glue, shared.environment)
+        shared.glue.put(convert.glue, glue)
+        found.append(glue)
     if not found:
         known = ", ".join(shared.catalogs) or "none"
         raise InvalidError(f"convert: `catalog` must name one of the catalogs; defined: {known}")
