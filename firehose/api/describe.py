@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from firehose.api import conversion, processing
+from firehose.api import conversion, partitioning, processing
 from firehose.api.destination import COMPRESSIONS, EXTENDED_S3, buffering, destination_of
 from firehose.api.wire import Members
 from firehose.components import ComponentConfig
@@ -21,7 +21,7 @@ ORIGIN_TAG: Final = "firehose:origin"
 
 _SHARED: Final = ("RoleARN", "BucketARN", "Prefix", "ErrorOutputPrefix")
 _SPOKEN_COMPRESSIONS: Final = {ours: theirs for theirs, ours in COMPRESSIONS.items()}
-_EXTENDED: Final = ("DynamicPartitioningConfiguration", "FileExtension", "CustomTimeZone")
+_EXTENDED: Final = ("FileExtension", "CustomTimeZone")
 
 
 def arn(name: str, *, region: str, account: str) -> str:
@@ -80,6 +80,7 @@ def _extended_s3(destination: Members) -> Members:
     described["S3BackupMode"] = destination.get("S3BackupMode", "Disabled")
     converted = destination.get("DataFormatConversionConfiguration")
     described["DataFormatConversionConfiguration"] = conversion.description(converted)
+    described |= partitioning.description(destination)
     described |= {name: destination[name] for name in _EXTENDED if name in destination}
     if "S3BackupConfiguration" in destination:
         described["S3BackupDescription"] = _s3(destination["S3BackupConfiguration"])
@@ -106,8 +107,11 @@ def _definition(view: StreamView, *, region: str, account: str) -> Members:
     if config.convert is not None:
         converted = conversion.definition(config.convert, role=role, region=region)
         destination["DataFormatConversionConfiguration"] = converted
+    partitioned, extraction = partitioning.definition(config.partition)
+    destination |= partitioned
     destination["BufferingHints"] = _hints(config.buffer, usual=buffering(destination))
     processors = [_lambda(each, region, account) for each in config.transforms if each.type == "lambda"]
+    processors += extraction
     if config.delimiter == "newline" and config.convert is None:
         processors.append({"Type": "AppendDelimiterToRecord"})
     if processors:

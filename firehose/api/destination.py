@@ -6,19 +6,28 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from firehose.api import conversion, processing
+from firehose.api import conversion, partitioning, processing
 from firehose.api.wire import Members, invalid, unsupported
 from firehose.config.models import StreamConfig
 from firehose.keys import Prefix
+from firehose.partitioning import PartitionKernel
 
 S3: Final = "S3DestinationConfiguration"
 EXTENDED_S3: Final = "ExtendedS3DestinationConfiguration"
 
 #: Usual buffering hints of S3. Units: MiB, seconds.
 BUFFER_MIB: Final = 5
+#: With conversion or partitions.
+LARGE_BUFFER_MIB: Final = 128
 BUFFER_S: Final = 300
 
-COMPRESSIONS: Final = {"UNCOMPRESSED": "none", "GZIP": "gzip"}
+COMPRESSIONS: Final = {
+    "UNCOMPRESSED": "none",
+    "GZIP": "gzip",
+    "ZIP": "zip",
+    "Snappy": "snappy",
+    "HADOOP_SNAPPY": "hadoop_snappy",
+}
 
 _BUCKET_ARN: Final = ":s3:::"
 
@@ -49,8 +58,9 @@ def destination_of(request: Members) -> Members:
 
 def buffering(destination: Members) -> Members:
     """Return the buffering hints of a destination, filled in."""
-    converts = conversion.is_enabled(destination.get("DataFormatConversionConfiguration"))
-    usual = {"SizeInMBs": conversion.BUFFER_MIB if converts else BUFFER_MIB, "IntervalInSeconds": BUFFER_S}
+    is_large = conversion.is_enabled(destination.get("DataFormatConversionConfiguration"))
+    is_large = is_large or partitioning.is_enabled(destination)
+    usual = {"SizeInMBs": LARGE_BUFFER_MIB if is_large else BUFFER_MIB, "IntervalInSeconds": BUFFER_S}
     hints: Members = destination.get("BufferingHints") or usual
     return hints
 
@@ -85,12 +95,9 @@ def _check_s3(destination: Members) -> None:
     if len(encryption) > 1:
         raise invalid("EncryptionConfiguration: specify either NoEncryptionConfig or KMSEncryptionConfig.")
     conversion.check(destination)
-    if destination.get("CompressionFormat", "UNCOMPRESSED") not in COMPRESSIONS:
-        raise unsupported(f"CompressionFormat {destination['CompressionFormat']}")
     _check_backup(destination)
-    if destination.get("DynamicPartitioningConfiguration", {}).get("Enabled", False):
-        raise unsupported("Dynamic partitioning")
     processing.check(destination.get("ProcessingConfiguration"))
+    partitioning.check(destination)
     _check_prefixes(destination)
 
 
@@ -118,7 +125,10 @@ def _check_prefixes(destination: Members) -> None:
     prefix, error_prefix = destination.get("Prefix", ""), destination.get("ErrorOutputPrefix")
     try:
         parsed = Prefix.parse(prefix, time_zone=destination.get("CustomTimeZone") or "UTC")
+        parsed.for_partitions(partitioning.is_enabled(destination))
         Prefix.for_errors(error_prefix or None, parsed)
+        if words := partitioning.partition(destination):
+            PartitionKernel(words["query"], prefix)
     except ValueError as error:
         raise invalid(str(error)) from None
 
@@ -139,6 +149,7 @@ def _words(destination: Members) -> Members:
     return {
         "source": "direct_put",
         "transforms": processing.transforms(processors),
+        "partition": partitioning.partition(destination),
         "convert": conversion.convert(destination.get("DataFormatConversionConfiguration")),
         "delimiter": "newline" if processing.appends_delimiter(processors) else "none",
         "buffer": {"size": f"{hints['SizeInMBs']}MiB", "interval": f"{hints['IntervalInSeconds']}s"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -18,6 +19,11 @@ LAMBDA_DEFAULTS: Final = {
     "BufferIntervalInSeconds": "60",
 }
 _MAX_PROCESSORS: Final = 5
+
+#: Parameters of the MetadataExtraction processor, and the one engine there is.
+QUERY: Final = "MetadataExtractionQuery"
+ENGINE: Final = "JsonParsingEngine"
+_JQ: Final = "JQ-1.6"
 
 
 def is_enabled(processing: Members | None) -> bool:
@@ -36,13 +42,15 @@ def check(processing: Members | None) -> None:
     if types.count("Lambda") > 1:
         raise invalid("Cannot have more than 1 Lambda processor")
     for kind in types:
-        if kind not in ("Lambda", "AppendDelimiterToRecord"):
+        if kind not in ("Lambda", "MetadataExtraction", "AppendDelimiterToRecord"):
             raise unsupported(f"The {kind} processor")
         if types.count(kind) > 1:
             raise invalid(f"Cannot have more than 1 {kind} processor")
     for each in processors:
         if each["Type"] == "Lambda":
             _check_lambda(each)
+        if each["Type"] == "MetadataExtraction":
+            _check_extraction(each)
 
 
 def transforms(processing: Members | None) -> list[Members]:
@@ -50,6 +58,19 @@ def transforms(processing: Members | None) -> list[Members]:
     if processing is None or not is_enabled(processing):
         return []
     return [_lambda(each) for each in processing["Processors"] if each["Type"] == "Lambda"]
+
+
+def query(processing: Members | None) -> str | None:
+    """Return the query of a checked block that finds partition keys, None where there is none."""
+    if processing is None or not is_enabled(processing):
+        return None
+    found = (_parameters(each)[QUERY] for each in processing["Processors"] if each["Type"] == "MetadataExtraction")
+    return next(found, None)
+
+
+def extraction(text: str) -> Members:
+    """Return the processor of a query."""
+    return processor("MetadataExtraction", {QUERY: text, ENGINE: _JQ})
 
 
 def appends_delimiter(processing: Members | None) -> bool:
@@ -84,12 +105,27 @@ def _parameters(given: Members) -> dict[str, Any]:
     return {each["ParameterName"]: each["ParameterValue"] for each in given.get("Parameters", [])}
 
 
-def _check_lambda(processor: Members) -> None:
-    given = _parameters(processor)
+def _checked(processor: Members, known: Sequence[str]) -> dict[str, str]:
+    """Return the parameters of a processor. Errors: WireError where one is not known, or given twice."""
+    given, kind = _parameters(processor), processor["Type"]
     if len(given) != len(processor.get("Parameters", [])):
-        raise invalid("A parameter of the Lambda processor is given more than once.")
-    if unknown := sorted(given.keys() - LAMBDA_DEFAULTS.keys()):
-        raise invalid(f"Parameters of the Lambda processor are {', '.join(LAMBDA_DEFAULTS)}; not {', '.join(unknown)}.")
+        raise invalid(f"A parameter of the {kind} processor is given more than once.")
+    if unknown := sorted(given.keys() - set(known)):
+        raise invalid(f"Parameters of the {kind} processor are {', '.join(known)}; not {', '.join(unknown)}.")
+    return given
+
+
+def _check_extraction(processor: Members) -> None:
+    given = _checked(processor, (QUERY, ENGINE))
+    for name in (QUERY, ENGINE):
+        if not given.get(name):
+            raise invalid(f"{name} must be specified for the MetadataExtraction processor.")
+    if given[ENGINE] != _JQ:
+        raise invalid(f"JsonParsingEngine must be {_JQ}, not {given[ENGINE]!r}.")
+
+
+def _check_lambda(processor: Members) -> None:
+    given = _checked(processor, tuple(LAMBDA_DEFAULTS))
     if "LambdaArn" not in given:
         raise invalid("LambdaArn must be specified for the Lambda processor.")
     if not re.fullmatch(ARN_PATTERN, given["LambdaArn"]):

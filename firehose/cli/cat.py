@@ -27,10 +27,18 @@ from firehose.sinks.s3 import S3SinkConfig
 from firehose.telemetry import Telemetry
 
 #: Which compression an object's Content-Encoding names.
-_COMPRESSIONS = {None: "none", "": "none", "gzip": "gzip", "zstd": "zstd"}
+_COMPRESSIONS = {
+    None: "none",
+    "": "none",
+    "gzip": "gzip",
+    "zip": "zip",
+    "zstd": "zstd",
+    "snappy-java": "snappy",
+    "hadoop-snappy": "hadoop_snappy",
+}
 
 #: What the name says of objects that are not as a sink made them: copies of its files.
-_ENDINGS = {".gz": "gzip", ".zst": "zstd"}
+_ENDINGS = {".gz": "gzip", ".zip": "zip", ".zst": "zstd", ".snappy": "snappy"}
 
 
 def cat(urls: Sequence[str], *, key_file: Path | None, kms_key: str | None) -> None:

@@ -135,6 +135,23 @@ async def test_defaults_are_those_of_firehose_and_not_of_our_files(face: Any) ->
     assert (config.buffer.max_bytes, config.buffer.max_age_ms) == (5 * 2**20, 300_000)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("GZIP", "gzip"),
+        ("ZIP", "zip"),
+        ("Snappy", "snappy"),
+        ("HADOOP_SNAPPY", "hadoop_snappy"),
+        ("UNCOMPRESSED", "none"),
+    ],
+)
+async def test_each_compression_of_the_api_is_one_of_ours(face: Any, theirs: str, ours: str) -> None:
+    assert (await create(face, CompressionFormat=theirs)).compression.type == ours
+    _, answer, _ = await face.call("DescribeDeliveryStream", {"DeliveryStreamName": "made"})
+    (destination,) = answer["DeliveryStreamDescription"]["Destinations"]
+    assert destination["S3DestinationDescription"]["CompressionFormat"] == theirs
+
+
 async def test_a_conversion_becomes_a_configuration(face: Any) -> None:
     config = await create(
         face,

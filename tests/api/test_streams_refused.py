@@ -45,18 +45,11 @@ async def refused(face: Any, **destination: Any) -> tuple[str, str]:
         ({"BufferingHints": {"SizeInMBs": 5.5}}, "SerializationException", "NUMBER_VALUE"),
         ({"BufferingHints": {"SizeInMBs": True}}, "SerializationException", "BOOLEAN_VALUE"),
         ({"BufferingHints": {"SizeInMBs": 5}}, "InvalidArgumentException", "must be specified together"),
-        ({"CompressionFormat": "ZIP"}, "InvalidArgumentException", "ZIP is not supported by this version"),
-        ({"CompressionFormat": "Snappy"}, "InvalidArgumentException", "Snappy is not supported by this version"),
         ({"S3BackupMode": "Enabled"}, "InvalidArgumentException", "S3BackupMode Enabled is not supported"),
         (
             {"S3BackupConfiguration": {**S3, "BufferingHints": {"SizeInMBs": 5, "IntervalInSeconds": 59}}},
             "InvalidArgumentException",
             "S3 backup buffering interval must be between 60 and 900 seconds.",
-        ),
-        (
-            {"DynamicPartitioningConfiguration": {"Enabled": True}},
-            "InvalidArgumentException",
-            "Dynamic partitioning is not supported by this version.",
         ),
         (
             {"Prefix": "c=!{partitionKeyFromQuery:c}/", "ErrorOutputPrefix": "e/!{firehose:error-output-type}/"},
@@ -89,9 +82,9 @@ async def refused(face: Any, **destination: Any) -> tuple[str, str]:
             "Cannot have more than 1 Lambda processor",
         ),
         (
-            {"ProcessingConfiguration": processing(processor("MetadataExtraction"))},
+            {"ProcessingConfiguration": processing(processor("RecordDeAggregation"))},
             "InvalidArgumentException",
-            "The MetadataExtraction processor is not supported by this version.",
+            "The RecordDeAggregation processor is not supported by this version.",
         ),
         (
             {"ProcessingConfiguration": processing(processor("Lambda"))},
@@ -152,18 +145,6 @@ async def test_what_is_wrong_is_refused(face: Any, destination: dict[str, Any], 
             "SchemaConfiguration.RoleArn must not be null or empty",
         ),
         ({"SchemaConfiguration": {"RoleARN": ROLE}}, "SchemaConfiguration.DatabaseName must not be null or empty"),
-        (
-            {"InputFormatConfiguration": {"Deserializer": {"HiveJsonSerDe": {}}}},
-            "HiveJsonSerDe is not supported by this version.",
-        ),
-        (
-            {"OutputFormatConfiguration": {"Serializer": {"OrcSerDe": {}}}},
-            "OrcSerDe is not supported by this version.",
-        ),
-        (
-            {"OutputFormatConfiguration": {"Serializer": {"ParquetSerDe": {"WriterVersion": "V2"}}}},
-            "ParquetSerDe.WriterVersion V2 is not supported by this version.",
-        ),
         ({"SchemaConfiguration": {"RoleARN": ROLE, "DatabaseName": "a.b", "TableName": "t"}}, "convert.parquet.table"),
     ],
 )

@@ -44,12 +44,15 @@ EXEMPT = {
         clock.py HOUR_MS; converters/times.py _MAX_MICROS _MAX_DIGITS; datadir.py _OWNER_BYTES;
         deduplication/entries.py KEY_BYTES ENTRY_BYTES; delivery/buffer.py CELL_OVERHEAD_BYTES;
         hive_types.py MAX_PRECISION; log/frame.py HEAD_BYTES ROW_BYTES; log/receipts.py KEY_BYTES; log/segment.py
-        HEADER_BYTES PREAMBLE_BYTES; timestamps.py MAX_DIGITS; transforms/contract.py _HEAD_BYTES _RECORD_BYTES""",
+        HEADER_BYTES PREAMBLE_BYTES; timestamps.py MAX_DIGITS; transforms/contract.py _HEAD_BYTES _RECORD_BYTES;
+        compressors/snappy.py _BLOCK_BYTES; compressors/hadoop_snappy.py _BLOCK_BYTES;
+        partitioning/kernel.py _KNOWN_GROUPS""",
     "the size of a step or a piece: what is larger takes several": """
         api/bodies.py _STEP_BYTES; api/ingest.py _INLINE_BYTES; api/server.py _READ_BYTES; ciphers/gcm.py
-        _PIECE_BYTES; cli/flush.py STEP_MS; cli/put.py REQUEST_BYTES REQUEST_RECORDS; compressors/gzip.py _PIECE_BYTES;
+        _PIECE_BYTES; cli/flush.py STEP_MS; cli/put.py REQUEST_BYTES REQUEST_RECORDS; compressors/streams.py PIECE_BYTES
+        _SLICE_BYTES; delivery/spill.py _CHUNK_BYTES;
         compressors/zstd.py _WRITE_BYTES _READ_BYTES; deduplication/run.py _READ_BYTES;
-        converters/openx.py CHUNK_BYTES; delivery/reading.py
+        converters/records.py CHUNK_BYTES; delivery/reading.py
         CHUNK_BYTES; encoders/records.py PIECE_BYTES; log/access.py _GAP_BYTES _READ_BYTES; log/compaction.py
         _COPY_BYTES; log/frame.py _KEPT_BYTES; log/reader.py _FETCH_BYTES; log/receipts.py PAGE_PUTS PAGE_BYTES;
         log/scan.py _READ_BYTES; log/sidecar.py _FIRST_READ_BYTES; log/writer.py _FRAME_BYTES _GROUP_BYTES;
@@ -65,9 +68,10 @@ EXEMPT = {
         hive_types.py MAX_TYPE_DEPTH; keys.py MAX_EVALUATED""",
     "the length of what is shown or remembered of a text": """
         api/complaints.py _MAX_REASON; child.py DESCRIPTION_BYTES; config/explain.py MAX_SHOWN_CHARACTERS;
-        converters/failures.py MAX_QUOTED; converters/openx_rules.py _MAX_SPELLINGS _MAX_SPELLING_LENGTH""",
+        converters/failures.py MAX_QUOTED; converters/containers.py _MAX_SPELLINGS _MAX_SPELLING_LENGTH""",
     "another bound comes first": """
-        api/admin.py MAX_BODY_BYTES; api/destination.py BUFFER_S; ciphers/gcm.py MAX_PLAINTEXT_BYTES; cli/put.py
+        api/admin.py MAX_BODY_BYTES; api/partitioning.py MIN_BUFFER_S _RETRY_S; compressors/snappy_blocks.py
+        _MAX_BLOCK_BYTES; api/destination.py BUFFER_S; ciphers/gcm.py MAX_PLAINTEXT_BYTES; cli/put.py
         RECORD_BYTES LINE_BYTES; compressors/zstd.py _MAX_WINDOW_BYTES""",
 }
 

@@ -18,7 +18,7 @@ from tests.integration.commands import CATALOG
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("compression", ["none", "gzip", "zip", "zstd", "snappy", "hadoop_snappy"])
 def test_cat_prints_what_was_put(tmp_path: Path, compression: str) -> None:
     daemon = Daemon(tmp_path, CATALOG % (compression, compression))
     for name in ("key", "other"):

@@ -7,6 +7,7 @@ import gzip
 import json
 import secrets
 import subprocess
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import cramjam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
 from proof.service import COMMAND, running
 
@@ -26,6 +31,7 @@ pytestmark = pytest.mark.integration
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
+NO_PARTITION = "partition/DynamicPartitioning.MetadataExtractionFailed"
 REFUSED = "transform/Lambda.ProcessingFailedStatus"
 NOT_JSON = "convert/DataFormatConversion.ParseError"
 NOT_THE_TABLE = "convert/DataFormatConversion.MalformedData"
@@ -247,6 +253,72 @@ AS_LINES = b'{"a":1}\nends in a line feed\n\x00\xff no text\n\n'
 def test_raw_gzip(run: Run) -> None:
     (file,) = run("raw_gzip.yaml", "raw_gzip", good=RAW).files("raw_gzip/*/*/*/*/*.json.gz")
     assert gzip.decompress(file.read_bytes()) == AS_LINES
+
+
+def test_raw_zip(run: Run) -> None:
+    (file,) = run("raw_zip.yaml", "raw_zip", good=RAW).files("raw_zip/*/*/*/*/*.zip")
+    with zipfile.ZipFile(file) as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [AS_LINES]
+
+
+def test_raw_snappy(run: Run) -> None:
+    (file,) = run("raw_snappy.yaml", "raw_snappy", good=RAW).files("raw_snappy/*/*/*/*/*.snappy")
+    assert bytes(cramjam.snappy.decompress_raw(file.read_bytes()[20:])) == AS_LINES  # behind header and length
+
+
+def test_raw_hadoop_snappy(run: Run) -> None:
+    (file,) = run("raw_hadoop_snappy.yaml", "raw_hadoop_snappy", good=RAW).files("raw_hadoop_snappy/*/*/*/*/*.snappy")
+    assert bytes(cramjam.snappy.decompress_raw(file.read_bytes()[8:])) == AS_LINES  # behind two lengths
+
+
+def test_partitions(run: Run) -> None:
+    good = [b'{"customer":{"id":%d},"kind":"%s"}' % (number % 3, kind) for number in range(6) for kind in (b"a", b"b")]
+    bad = [
+        b'{"kind":"a"}',
+        b'{"customer":{"id":null},"kind":"a"}',
+        b"no JSON",
+        b'{"customer":{"id":"a//b"},"kind":"c"}',
+    ]
+    lake = run("partitions.yaml", "orders", good=good, failing={NO_PARTITION: bad})
+    found = {
+        tuple(file.relative_to(lake.path).parts[1:3]): Counter(gzip.decompress(file.read_bytes()).splitlines())
+        for file in lake.files("orders/*/*/*/*.gz")
+    }
+    assert found == {
+        (f"customer={customer}", f"kind={kind}"): {b'{"customer":{"id":%d},"kind":"%s"}' % (customer, kind.encode()): 2}
+        for customer in range(3)
+        for kind in "ab"
+    }
+    assert set(lake.failures("orders-failed/metadata-extraction-failed/*")) == set(bad)
+
+
+def test_hive(run: Run) -> None:
+    events = [
+        b'{"Event_Id":"1","at":"2026-07-13T14:05:09.250+0200","status":200,"amount":9.90,"tags":{"Device":"phone"}}',
+        b'{"event_id":"2","at":"13/Jul/2026:12:05:09 +0000"}{"event_id":"3","at":1783944309000}',
+        b'{"event_id":"4","at":"2026-07-13 12:05:09"}',
+    ]
+    quoted, nested = b'{"status":"200"}', b'{"page":{"path":"/"}}'
+    failing = {NOT_THE_TABLE: [quoted, nested, b'{"at":"2026-07-13"}'], NOT_JSON: [b"no JSON"]}
+    lake = run("hive.yaml", "hive_events", good=events, failing=failing)
+    rows = {row["event_id"]: row for row in lake.rows("hive_events/day=*/*.parquet")}
+    assert {row["at"].replace(microsecond=0) for row in rows.values()} == {datetime(2026, 7, 13, 12, 5, 9)}
+    assert rows["1"]["at"].microsecond == 250_000 and str(rows["1"]["amount"]) == "9.90"
+    assert rows["1"]["tags"] == [("Device", "phone")]
+    assert set(lake.failures("hive_events-failed/**/*")) == {quoted, nested, b'{"at":"2026-07-13"}', b"no JSON"}
+
+
+@pytest.mark.xdist_group("iceberg")
+def test_iceberg(run: Run, iceberg: str) -> None:
+    catalog, database = RestCatalog("tests", uri=iceberg, auth={"type": "noop"}), f"example_{secrets.token_hex(4)}"
+    fields = [("id", LongType()), ("at", TimestamptzType()), ("page", StringType())]
+    schema = Schema(*(NestedField(place, name, kind) for place, (name, kind) in enumerate(fields, 1)))
+    catalog.create_namespace(database)
+    catalog.create_table((database, "events"), schema)
+    event = b'{"id":1,"at":"2026-07-13T14:05:09Z","page":"/"}'
+    failing = {NOT_THE_TABLE: [b'{"id":"x"}'], NOT_JSON: [b"x"]}
+    lake = run("iceberg.yaml", "from_iceberg", good=[event], failing=failing, ICEBERG_URI=iceberg, DATABASE=database)
+    assert lake.rows("events/day=*/*.parquet") == [{"id": 1, "at": datetime(2026, 7, 13, 14, 5, 9), "page": "/"}]
 
 
 def test_raw_zstd(run: Run) -> None:

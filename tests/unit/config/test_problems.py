@@ -92,7 +92,7 @@ def stream(text: str) -> str:
         (
             stream("compression: §gzop"),
             "streams.s.compression",
-            "unknown type; did you mean `gzip`? (got gzop); allowed: gzip, none, zstd",
+            "unknown type; did you mean `gzip`? (got gzop); allowed: gzip, hadoop_snappy, none, snappy, zip, zstd",
         ),
         (
             CATALOG + stream("convert: {format: §parqet, table: a.b}"),
