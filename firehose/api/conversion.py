@@ -1,4 +1,4 @@
-"""DataFormatConversionConfiguration: JSON to Parquet, checked in the order of the service, put into our words.
+"""DataFormatConversionConfiguration: JSON to Parquet or ORC, checked in the order of the service, put into our words.
 
 Tables come from the catalogs of our configuration, and from AWS Glue where none of them has the table. RoleARN is kept
 for Describe alone: roles are assumed only where our configuration says so.
@@ -6,26 +6,95 @@ for Describe alone: roles are assumed only where our configuration says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from firehose.api.wire import Members, invalid, unsupported
+from firehose.api.wire import Members, invalid
 from firehose.components import ConvertConfig
 
 #: The smallest and the usual buffer of a stream with conversion. Units: MiB.
 MIN_BUFFER_MIB: Final = 64
 BUFFER_MIB: Final = 128
 
-_COMPRESSIONS: Final = {"UNCOMPRESSED": "none", "GZIP": "gzip", "SNAPPY": "snappy"}
-_OPENX: Final = {
-    "CaseInsensitive": "case_insensitive",
-    "ConvertDotsInJsonKeysToUnderscores": "convert_dots_in_json_keys_to_underscores",
-    "ColumnToJsonKeyMappings": "column_to_json_key_mappings",
-}
-_PARQUET: Final = {
-    "BlockSizeBytes": "block_size",
-    "PageSizeBytes": "page_size",
-    "EnableDictionaryCompression": "dictionary",
-}
+
+@dataclass(frozen=True, slots=True)
+class _SerDe:
+    """A serializer or deserializer: what it and its options are called there and here.
+
+    An option that is not here (padding, and the HDFS blocks it is for) would change nothing for those who read the
+    objects; it is taken, and shown by Describe.
+    """
+
+    name: str
+    word: str
+    options: Mapping[str, str]
+    #: By option: what its values are called there and here, where that is not the same.
+    values: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
+
+    def words(self, options: Members) -> Members:
+        """Return options as they came in the words of the configuration."""
+        return {
+            self.options[name]: self.values[name][value] if name in self.values else value
+            for name, value in options.items()
+            if name in self.options
+        }
+
+    def spoken(self, words: Members) -> Members:
+        """Return what the configuration says as options."""
+        options = {name: words[ours] for name, ours in self.options.items()}
+        for name, values in self.values.items():
+            theirs = {ours: their for their, ours in values.items()}
+            options[name] = theirs.get(options[name], str(options[name]).upper())
+        return options
+
+
+_DESERIALIZERS: Final = (
+    _SerDe(
+        "OpenXJsonSerDe",
+        "openx",
+        {
+            "CaseInsensitive": "case_insensitive",
+            "ConvertDotsInJsonKeysToUnderscores": "convert_dots_in_json_keys_to_underscores",
+            "ColumnToJsonKeyMappings": "column_to_json_key_mappings",
+        },
+    ),
+    _SerDe("HiveJsonSerDe", "hive", {"TimestampFormats": "timestamp_formats"}),
+)
+_SERIALIZERS: Final = (
+    _SerDe(
+        "ParquetSerDe",
+        "parquet",
+        {
+            "BlockSizeBytes": "block_size",
+            "PageSizeBytes": "page_size",
+            "Compression": "compression",
+            "EnableDictionaryCompression": "dictionary",
+            "WriterVersion": "page_version",
+        },
+        {
+            "Compression": {"UNCOMPRESSED": "none", "GZIP": "gzip", "SNAPPY": "snappy"},
+            "WriterVersion": {"V1": 1, "V2": 2},
+        },
+    ),
+    _SerDe(
+        "OrcSerDe",
+        "orc",
+        {
+            "StripeSizeBytes": "stripe_size",
+            "RowIndexStride": "row_index_stride",
+            "Compression": "compression",
+            "BloomFilterColumns": "bloom_filter_columns",
+            "BloomFilterFalsePositiveProbability": "bloom_filter_fpp",
+            "DictionaryKeyThreshold": "dictionary_key_threshold",
+            "FormatVersion": "file_version",
+        },
+        {
+            "Compression": {"NONE": "none", "ZLIB": "zlib", "SNAPPY": "snappy"},
+            "FormatVersion": {"V0_11": "0.11", "V0_12": "0.12"},
+        },
+    ),
+)
 
 
 def is_enabled(conversion: Members | None) -> bool:
@@ -63,23 +132,18 @@ def check(destination: Members) -> None:
 
 
 def convert(conversion: Members | None) -> Members | None:
-    """Return a checked block in the words of the configuration. Errors: WireError for what this version lacks."""
+    """Return a checked block in the words of the configuration."""
     if conversion is None or not is_enabled(conversion):
         return None
-    deserializer = conversion["InputFormatConfiguration"]["Deserializer"]
-    serializer = conversion["OutputFormatConfiguration"]["Serializer"]
-    if "OpenXJsonSerDe" not in deserializer:
-        raise unsupported("HiveJsonSerDe")
-    if "ParquetSerDe" not in serializer:
-        raise unsupported("OrcSerDe")
+    deserializer = _words(conversion["InputFormatConfiguration"]["Deserializer"], _DESERIALIZERS, "type")
+    serializer = _words(conversion["OutputFormatConfiguration"]["Serializer"], _SERIALIZERS, "format")
     schema = conversion["SchemaConfiguration"]
     return {
-        "format": "parquet",
         "table": f"{schema['DatabaseName']}.{schema['TableName']}",
         "version": schema.get("VersionId", "LATEST"),
         "glue": {"region": schema.get("Region"), "catalog_id": schema.get("CatalogId")},
-        "deserializer": {"type": "openx", **_openx(deserializer["OpenXJsonSerDe"])},
-        **_parquet(serializer["ParquetSerDe"]),
+        "deserializer": deserializer,
+        **serializer,
     }
 
 
@@ -92,10 +156,6 @@ def definition(convert: ConvertConfig, *, role: str, region: str) -> Members:
     """Return the block that comes nearest to a conversion from a file."""
     words = convert.model_dump(mode="json", by_alias=True)
     database, table = convert.table.split(".")
-    deserializer = words["deserializer"]
-    options = {theirs: deserializer[ours] for theirs, ours in _OPENX.items() if ours in deserializer}
-    spoken = {ours: theirs for theirs, ours in _COMPRESSIONS.items()}
-    compression = words.get("compression", "none")
     return {
         "SchemaConfiguration": {
             "RoleARN": role,
@@ -104,22 +164,18 @@ def definition(convert: ConvertConfig, *, role: str, region: str) -> Members:
             "Region": region,
             "VersionId": convert.version,
         },
-        "InputFormatConfiguration": {"Deserializer": {"OpenXJsonSerDe": options}},
-        "OutputFormatConfiguration": {
-            "Serializer": {"ParquetSerDe": {"Compression": spoken.get(compression, compression.upper())}}
-        },
+        "InputFormatConfiguration": {"Deserializer": _spoken(words["deserializer"], _DESERIALIZERS, "type")},
+        "OutputFormatConfiguration": {"Serializer": _spoken(words, _SERIALIZERS, "format")},
         "Enabled": True,
     }
 
 
-def _openx(options: Members) -> Members:
-    return {_OPENX[name]: value for name, value in options.items()}
+def _words(chosen: Members, known: Sequence[_SerDe], selector: str) -> Members:
+    ((name, options),) = chosen.items()
+    (serde,) = [each for each in known if each.name == name]
+    return {selector: serde.word, **serde.words(options)}
 
 
-def _parquet(options: Members) -> Members:
-    if options.get("WriterVersion", "V1") != "V1":
-        raise unsupported("ParquetSerDe.WriterVersion V2")
-    if options.get("MaxPaddingBytes", 0) != 0:
-        raise unsupported("ParquetSerDe.MaxPaddingBytes other than 0")
-    compression = _COMPRESSIONS[options.get("Compression", "SNAPPY")]
-    return {"compression": compression} | {_PARQUET[name]: options[name] for name in _PARQUET if name in options}
+def _spoken(words: Members, known: Sequence[_SerDe], selector: str) -> Members:
+    """Return the one that is meant; where only our configuration knows it, there is none."""
+    return {each.name: each.spoken(words) for each in known if each.word == words[selector]}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from firehose.components import ByteSize, ConvertConfig
+from firehose.encoders.arrow_file import ArrowFile
 from firehose.protocols import Encoder, Output, RowWriter, Written
 
 #: The levels of each codec that has any, and what we take of them: zlib's 9, which Arrow would take, is five times
@@ -30,6 +31,11 @@ class ParquetConfig(ConvertConfig):
     """How large a page becomes before compression."""
     dictionary: bool = True
     """Write repeated values of a column once, and then their numbers, as long as that is shorter."""
+    page_version: Literal[1, 2] = 1
+    """The version of the data pages. Readers of today take both."""
+    timestamps: Literal["micros", "int96"] = "micros"
+    """How timestamps are written. `micros` is what Athena, Trino, Spark and DuckDB read, and skip row groups by; Hive
+    before version 4 reads `int96` only, the deprecated form without statistics, which is also what Firehose writes."""
 
     @model_validator(mode="after")
     def _level_fits(self) -> Self:
@@ -45,7 +51,7 @@ class ParquetConfig(ConvertConfig):
 
 
 class ParquetEncoder:
-    """Writes row groups with statistics, timestamps in microseconds, lists and maps in their standard three levels."""
+    """Writes row groups with statistics, lists and maps in their standard three levels."""
 
     extension = ".parquet"
     content_type = "application/octet-stream"  # as Firehose labels every object
@@ -68,7 +74,7 @@ class _ParquetWriter:
         self._waiting: list[pa.RecordBatch] = []
         self.held_bytes = 0
         self._rows = 0
-        self._file = _File(out)
+        self._file = ArrowFile(out)
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._file, mode="w"),
             schema,
@@ -77,6 +83,8 @@ class _ParquetWriter:
             compression_level=_DEFAULT_LEVELS.get(config.compression) if config.level is None else config.level,
             data_page_size=config.page_size_bytes,
             use_dictionary=config.dictionary,
+            data_page_version=f"{config.page_version}.0",
+            use_deprecated_int96_timestamps=config.timestamps == "int96",
             write_statistics=True,
             store_schema=False,  # every type of ours is told by Parquet itself; the copy costs a kilobyte a file
         )
@@ -96,6 +104,7 @@ class _ParquetWriter:
         if self._waiting:
             self._flush()
         self._writer.close()
+        self._file.check()
         self._file.detach()
         return Written(self._rows)
 
@@ -105,26 +114,4 @@ class _ParquetWriter:
         self._waiting, self.held_bytes = [], 0
         if table.num_rows:
             self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
-
-
-class _File:
-    """An output as the file that Arrow wants. Arrow closes it when it is done; the output stays open."""
-
-    closed = False
-
-    def __init__(self, out: Output) -> None:
-        self._out: Output | None = out
-
-    def write(self, data: Any) -> int:
-        body = memoryview(data)
-        return len(body) if self._out is None else self._out.write(body)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-    def detach(self) -> None:
-        """Let go of the output: what is written from now on goes nowhere."""
-        self._out = None
+            self._file.check()

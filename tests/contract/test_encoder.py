@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from errno import ENOSPC
 from io import BytesIO
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
+from pyarrow import orc, parquet
 
 from firehose import arrow
+from firehose.encoders.orc import OrcConfig
 from firehose.encoders.parquet import ParquetConfig
 from firehose.encoders.records import RecordsEncoder
 from firehose.protocols import Encoder
@@ -48,6 +50,11 @@ def read_parquet(body: bytes) -> list[bytes]:
     return found
 
 
+def read_orc(body: bytes) -> list[bytes]:
+    found: list[bytes] = orc.read_table(BytesIO(body)).column("data").to_pylist()
+    return found
+
+
 @dataclass(frozen=True)
 class Kind:
     """An encoder, and how to read back what it wrote."""
@@ -58,6 +65,13 @@ class Kind:
 
 KINDS = {
     "records": Kind(RecordsEncoder("newline"), read_lines),
+    "orc": Kind(OrcConfig(table="a.b").encoder(), read_orc),
+    "orc with everything": Kind(
+        OrcConfig(
+            table="a.b", compression="zstd", dictionary_key_threshold=1, bloom_filter_columns=("data",)
+        ).encoder(),
+        read_orc,
+    ),
     "parquet": Kind(ParquetConfig(table="a.b").encoder(), read_parquet),
     "parquet zstd": Kind(ParquetConfig(table="a.b", compression="zstd").encoder(), read_parquet),
 }
@@ -121,9 +135,32 @@ def test_a_writer_left_behind_writes_nothing_more(kind: Kind) -> None:
 def test_an_error_of_the_output_comes_through(kind: Kind) -> None:
     out = Memory(room_bytes=10)
     writer = kind.encoder.open(out, SCHEMA)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device") as caught:
         writer.write(batch([b"a" * 100]))
         writer.close()
+    assert caught.value.errno == ENOSPC
+    del writer
+    assert len(out.body) <= 10
+
+
+@every
+def test_the_same_rows_make_the_same_bytes(kind: Kind) -> None:
+    outs = [Memory(), Memory()]
+    for out in outs:
+        writer = kind.encoder.open(out, SCHEMA)
+        for start in range(0, 3000, 1000):
+            writer.write(batch([b"%d" % (number % 70) for number in range(start, start + 1000)]))
+        writer.close()
+    assert outs[0].body == outs[1].body
+
+
+@every
+def test_rows_that_are_held_are_counted(kind: Kind) -> None:
+    writer = kind.encoder.open(Memory(), SCHEMA)
+    before_bytes = writer.held_bytes
+    writer.write(batch([b"a" * 1000] * 100))
+    assert writer.held_bytes in (0, before_bytes + batch([b"a" * 1000] * 100).nbytes)
+    writer.close()
 
 
 @every

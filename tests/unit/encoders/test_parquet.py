@@ -6,12 +6,14 @@ import json
 import math
 from datetime import date, datetime
 from decimal import Decimal
+from errno import ENOSPC
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import fastparquet
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -235,6 +237,8 @@ def test_a_higher_level_makes_the_file_smaller() -> None:
         ({"block_size": "1KiB"}, "greater than or equal to 1048576"),
         ({"block_size": "4GiB"}, "less than or equal to 2147483647"),
         ({"page_size": "1KiB"}, "greater than or equal to 8192"),
+        ({"page_version": 3}, "Input should be 1 or 2"),
+        ({"timestamps": "millis"}, "Input should be 'micros' or 'int96'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
@@ -282,6 +286,49 @@ def test_pages_and_dictionaries_follow_their_options() -> None:
     assert len(write(columns, compression="none")) * 20 < len(write(columns, compression="none", dictionary=False))
     small = write(columns, compression="none", dictionary=False, page_size="8KiB")
     assert len(small) > len(write(columns, compression="none", dictionary=False)), "each page has its header"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_pages_have_the_version_that_was_asked_for(version: int) -> None:
+    body = write(numbers(1000), page_version=version, dictionary=False)
+    offset = parquet.ParquetFile(BytesIO(body)).metadata.row_group(0).column(0).data_page_offset
+    header = fastparquet.cencoding.from_buffer(np.frombuffer(body[offset:], np.uint8), "PageHeader")
+    assert (header.data_page_header is not None, header.data_page_header_v2 is not None) == (version == 1, version == 2)
+    assert parquet.read_table(BytesIO(body)).column("n").to_pylist() == list(range(1000))
+
+
+@pytest.mark.parametrize("page_version", [1, 2])
+def test_timestamps_may_be_those_of_hive_before_version_4(page_version: int, tmp_path: Path) -> None:
+    times = [
+        datetime(1, 1, 1),
+        datetime(1582, 10, 4, 23, 59, 59, 999999),
+        datetime(1969, 12, 31, 23, 59, 59, 999999),
+        datetime(1970, 1, 1),
+        datetime(2026, 1, 2, 3, 4, 5, 678901),
+        datetime(9999, 12, 31, 23, 59, 59, 999999),
+        None,
+    ]
+    columns = {"at": pa.array(times, pa.timestamp("us")), "list": pa.array([times] * 7, pa.list_(pa.timestamp("us")))}
+    body = write(pa.RecordBatch.from_pydict(columns), timestamps="int96", page_version=page_version)
+    path = tmp_path / "times.parquet"
+    path.write_bytes(body)
+    group = parquet.ParquetFile(path).metadata.row_group(0)
+    assert [group.column(number).physical_type for number in (0, 1)] == ["INT96", "INT96"]
+    relation = duckdb.read_parquet(str(path))
+    assert list(map(str, relation.types)) == ["TIMESTAMP", "TIMESTAMP[]"]
+    assert relation.fetchall() == [(each, times) for each in times]
+    found = parquet.read_table(path, coerce_int96_timestamp_unit="us")
+    assert found.column("at").to_pylist() == times
+
+
+def test_an_error_of_the_disk_keeps_its_number() -> None:
+    class Full(BytesIO):
+        def write(self, data: Any, /) -> int:
+            raise OSError(ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError) as caught:
+        ParquetConfig(table="a.b").encoder().open(Full(), numbers(1).schema).close()
+    assert caught.value.errno == ENOSPC
 
 
 def test_an_object_without_rows_has_its_columns_all_the_same() -> None:
