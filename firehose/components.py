@@ -22,6 +22,7 @@ from firehose.clock import Clock
 from firehose.errors import ConfigError
 from firehose.executors import Executor
 from firehose.filesystem import FileSystem
+from firehose.kernels import Kernels
 from firehose.telemetry import Emitter
 from firehose.units import parse_bytes, parse_duration_ms
 
@@ -155,6 +156,8 @@ class FunctionConfig(Config):
     """The Python file that holds the handler. Relative to the configuration file."""
     handler: str = "handler"
     """The name of the function in that file."""
+    batch: str | None = None
+    """Instead of `handler`: the name of a function in that file that takes and returns whole batches, as Arrow."""
     timeout_ms: DurationMs = Field(60_000, alias="timeout")
     """How long one invocation may take before its process is killed and the invocation counts as timed out."""
     memory_bytes: ByteSize = Field(512 * 2**20, alias="memory", ge=64 * 2**20)
@@ -218,3 +221,5 @@ class BuildContext:
     stream: StreamIdentity
     functions: Mapping[str, FunctionConfig]
     catalogs: Mapping[str, Catalog]
+    #: None for commands that build no transforms.
+    kernels: Kernels | None = None

@@ -25,6 +25,10 @@ QUERY: Final = "MetadataExtractionQuery"
 ENGINE: Final = "JsonParsingEngine"
 _JQ: Final = "JQ-1.6"
 
+#: The parameters of Decompression and of CloudWatchLogProcessing.
+FORMAT: Final = "CompressionFormat"
+EXTRACTION: Final = "DataMessageExtraction"
+
 
 def is_enabled(processing: Members | None) -> bool:
     """Return whether processors run: left out means no."""
@@ -42,22 +46,23 @@ def check(processing: Members | None) -> None:
     if types.count("Lambda") > 1:
         raise invalid("Cannot have more than 1 Lambda processor")
     for kind in types:
-        if kind not in ("Lambda", "MetadataExtraction", "AppendDelimiterToRecord"):
+        if kind == "RecordDeAggregation":
             raise unsupported(f"The {kind} processor")
         if types.count(kind) > 1:
             raise invalid(f"Cannot have more than 1 {kind} processor")
     for each in processors:
-        if each["Type"] == "Lambda":
-            _check_lambda(each)
-        if each["Type"] == "MetadataExtraction":
-            _check_extraction(each)
+        if each["Type"] in _CHECKS:
+            _CHECKS[each["Type"]](each)
+    if "CloudWatchLogProcessing" in types and "Decompression" not in types:
+        raise invalid("CloudWatchLogProcessingProcessor can only be enabled with DecompressionProcessor")
 
 
 def transforms(processing: Members | None) -> list[Members]:
-    """Return the transforms of a checked block, in the words of the configuration."""
+    """Return the transforms of a checked block, in the words of the configuration and the order of the service."""
     if processing is None or not is_enabled(processing):
         return []
-    return [_lambda(each) for each in processing["Processors"] if each["Type"] == "Lambda"]
+    given = {each["Type"]: each for each in processing["Processors"]}
+    return [words for kind, make in _TRANSFORMS.items() if kind in given for words in make(given[kind])]
 
 
 def query(processing: Members | None) -> str | None:
@@ -149,12 +154,50 @@ def _number(given: dict[str, str], name: str, low: str, high: str, *, is_whole: 
         raise invalid(f"{name} must be a {'whole ' if is_whole else ''}number between {low} and {high}, not {text!r}.")
 
 
-def _lambda(processor: Members) -> Members:
-    given = LAMBDA_DEFAULTS | _parameters(processor)
-    return {
+def _check_decompression(processor: Members) -> None:
+    if _checked(processor, (FORMAT,)).get(FORMAT) != "GZIP":
+        raise invalid("CompressionFormat has to be GZIP")
+
+
+def _check_message_extraction(processor: Members) -> None:
+    if _checked(processor, (EXTRACTION,)).get(EXTRACTION, "").lower() not in ("true", "false"):
+        raise invalid("Invalid parameter value for DataMessageExtraction. Allowed values are True and False.")
+
+
+def _decompress(processor: Members) -> list[Members]:
+    return [{"type": "decompress"}]
+
+
+def _cloudwatch_logs(processor: Members) -> list[Members]:
+    is_wanted = _parameters(processor)[EXTRACTION].lower() == "true"
+    return [{"type": "cloudwatch_logs", "control_messages": "empty"}] if is_wanted else []
+
+
+def _lambda(processor: Members) -> list[Members]:
+    parameters = _parameters(processor)
+    given = LAMBDA_DEFAULTS | parameters
+    # what is left out is described as the service's minute, but a record need not wait for it
+    wait_s = int(Decimal(parameters.get("BufferIntervalInSeconds", "0")))
+    words = {
         "type": "lambda",
         "arn": given["LambdaArn"],
         "retries": int(Decimal(given["NumberOfRetries"])),
         "buffer_size": int(Decimal(given["BufferSizeInMBs"]) * 2**20),
-        "buffer_interval": f"{int(Decimal(given['BufferIntervalInSeconds']))}s",
+        "buffer_interval": f"{wait_s}s",
     }
+    return [words]
+
+
+_CHECKS: Final = {
+    "Decompression": _check_decompression,
+    "CloudWatchLogProcessing": _check_message_extraction,
+    "Lambda": _check_lambda,
+    "MetadataExtraction": _check_extraction,
+}
+
+#: What each processor is in the configuration, in the order in which the service runs them, however they are listed.
+_TRANSFORMS: Final = {
+    "Decompression": _decompress,
+    "CloudWatchLogProcessing": _cloudwatch_logs,
+    "Lambda": _lambda,
+}

@@ -6,43 +6,24 @@ Invoking again is part of that contract (`NumberOfRetries`), so this transform r
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import uuid
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from firehose import arrow
-from firehose.clock import Clock
-from firehose.components import BuildContext, ByteSize, ComponentConfig, DurationMs, StreamIdentity
+from firehose.components import BuildContext, ByteSize, ComponentConfig, DurationMs, FunctionConfig, StreamIdentity
 from firehose.errors import ConfigError, FirehoseError
 from firehose.protocols import Stage
 from firehose.records import Batch, FailedRows, Outcome, RowSet, concat_batches
-from firehose.telemetry import Emitter, Event, Metrics
-from firehose.transforms.contract import (
-    ARN_PATTERN,
-    EVENT_BYTES,
-    Answer,
-    Function,
-    FunctionArn,
-    InvocationError,
-    encode_records,
-    event_of,
-    read_answer,
-    record_ids,
-    split,
-)
+from firehose.transforms.contract import ARN_PATTERN, Answer, Function, FunctionArn, Question
+from firehose.transforms.gathering import Gathering
+from firehose.transforms.invoking import GivenUpError, Invoker
 
 #: Characters of what a function said that are kept for each record of its batch.
 DETAIL_CHARACTERS = 500
-
-#: The pause before the first retry; doubled for each further one.
-FIRST_BACKOFF_MS = 200
-#: The longest pause between attempts.
-MAX_BACKOFF_MS = 10_000
 
 
 class LambdaConfig(ComponentConfig):
@@ -57,10 +38,11 @@ class LambdaConfig(ComponentConfig):
     """How often a batch is tried again when the function raises, times out or cannot be invoked."""
     max_bytes: ByteSize = Field(2**20, alias="buffer_size", ge=1, le=4 * 2**20)
     """The bytes of records, before base64, that one invocation gets at most."""
-    max_age_ms: DurationMs = Field(60_000, alias="buffer_interval", ge=0, le=900_000)
-    """How long a record may wait for others to be sent with."""
+    max_age_ms: DurationMs = Field(0, alias="buffer_interval", ge=0, le=900_000)
+    """How long a record may wait for others of its shard to be sent with, where there are fewer than `buffer_size`."""
     concurrency: int = Field(5, ge=1, le=100)
-    """How many invocations may be under way at once for one stream; a local function has its own bound as well."""
+    """How many invocations may be under way at once for one shard of the stream; of a local function, never more than
+    one besides those that its processes work on."""
     role_arn: str | None = None
     """The role to assume for the Lambda API. Default: the credentials of this service."""
     external_id: str | None = None
@@ -76,15 +58,19 @@ class LambdaConfig(ComponentConfig):
 
     def build(self, context: BuildContext) -> LambdaTransform:
         """Return the transform. Errors: ConfigError where the function does not exist."""
-        return LambdaTransform(
-            self._function(context),
-            stream=context.stream,
+        local = context.functions.get(self._arn(context.stream).name)
+        environment = context.environment
+        invoker = Invoker(
+            self._function(context, local),
+            form=_form(context.stream, local),
+            stream=context.stream.name,
             retries=self.retries,
-            max_bytes=self.max_bytes,
-            concurrency=self.concurrency,
-            clock=context.environment.clock,
-            telemetry=context.environment.telemetry,
+            clock=environment.clock,
+            telemetry=environment.telemetry,
         )
+        # the next event is ready when a process is; more of them would only take memory
+        concurrency = self.concurrency if local is None else min(self.concurrency, local.concurrency + 1)
+        return LambdaTransform(invoker, max_bytes=self.max_bytes, max_age_ms=self.max_age_ms, concurrency=concurrency)
 
     def error_facts(self, stream: StreamIdentity) -> dict[str, Any]:
         """Return the function's ARN, as Firehose spells it in its error output."""
@@ -97,14 +83,14 @@ class LambdaConfig(ComponentConfig):
         text = f"arn:aws:lambda:{stream.region}:{stream.account}:function:{self.function}"
         return FunctionArn(text, stream.region, self.function)
 
-    def _function(self, context: BuildContext) -> Function:
+    def _function(self, context: BuildContext, local: FunctionConfig | None) -> Function:
         arn = self._arn(context.stream)
-        if (config := context.functions.get(arn.name)) is not None:
+        if local is not None:
             from firehose.transforms.local import LocalFunction
 
             return LocalFunction(
                 arn,
-                config,
+                local,
                 log_stream=context.stream.name,
                 clock=context.environment.clock,
                 telemetry=context.environment.telemetry,
@@ -123,162 +109,88 @@ class LambdaConfig(ComponentConfig):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionInvoked(Event):
-    """A function answered for some records. Units: `ok_bytes` of the records as they were given."""
+def _form(stream: StreamIdentity, local: FunctionConfig | None) -> Callable[[Batch], Question]:
+    """Return how rows are put to the function."""
+    if local is not None and local.batch is not None:
+        from firehose.transforms.arrow_form import ArrowQuestion
 
-    stream: str
-    function: str
-    attempt: int
-    records: int
-    ok: int
-    ok_bytes: int
-    dropped: int
-    failed: int
-    took_ms: int
+        return ArrowQuestion
+    from firehose.transforms.json_form import JsonQuestion
 
-    def measure(self, metrics: Metrics) -> None:
-        _measure_attempt(metrics, self.stream, "Ok", self.took_ms)
-        for result, records in (("ok", self.ok), ("dropped", self.dropped), ("failed", self.failed)):
-            _measure_records(metrics, self.stream, result, records)
-        metrics.count(
-            "transform_ok_bytes_total", "Bytes of the records that functions transformed, before.",
-            self.ok_bytes, stream=self.stream,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionFailed(Event):
-    """An invocation gave nothing. `is_given_up`: its records go to the error output; else it is tried again.
-
-    `detail`: the traceback or output, empty where the attempt before said the same.
-    """
-
-    level: ClassVar[int] = logging.WARNING
-    stream: str
-    function: str
-    attempt: int
-    records: int
-    took_ms: int
-    code: str
-    reason: str
-    detail: str
-    is_given_up: bool
-
-    def measure(self, metrics: Metrics) -> None:
-        _measure_attempt(metrics, self.stream, self.code, self.took_ms)
-        if self.is_given_up:
-            _measure_records(metrics, self.stream, "failed", self.records)
-
-
-def _measure_attempt(metrics: Metrics, stream: str, outcome: str, took_ms: int) -> None:
-    labels = {"stream": stream, "outcome": outcome}
-    metrics.count("transform_invocations_total", "Invocations of functions, by outcome.", **labels)
-    metrics.observe("transform_invocation_seconds", "Time of one invocation.", took_ms / 1_000, **labels)
-
-
-def _measure_records(metrics: Metrics, stream: str, result: str, records: int) -> None:
-    metrics.count("transform_records_total", "Records that functions saw.", records, stream=stream, result=result)
+    return partial(JsonQuestion, stream=stream)
 
 
 class LambdaTransform:
-    """Sends rows to a function in pieces and sorts its answers."""
+    """Sends rows to a function, put together or in pieces as they fit, and sorts what it says of them."""
 
-    def __init__(
-        self,
-        function: Function,
-        *,
-        stream: StreamIdentity,
-        retries: int,
-        max_bytes: int,
-        concurrency: int,
-        clock: Clock,
-        telemetry: Emitter,
-    ) -> None:
-        self._function = function
-        self._stream = stream
-        self._retries = retries
-        self._max_bytes = max_bytes
-        self._turns = asyncio.Semaphore(concurrency)
-        self._clock = clock
-        self._telemetry = telemetry
-        #: What the function gave up on last, until it answers again.
-        self.last_error: FirehoseError | None = None
+    def __init__(self, invoker: Invoker, *, max_bytes: int, max_age_ms: int, concurrency: int) -> None:
+        self._invoker = invoker
+        self._clock = invoker.clock
+        self._gathering = Gathering(
+            self._send,
+            name=invoker.name,
+            max_bytes=max_bytes,
+            max_age_ms=max_age_ms,
+            concurrency=concurrency,
+            clock=invoker.clock,
+        )
+
+    @property
+    def last_error(self) -> FirehoseError | None:
+        """What the function gave up on last, until it answers again."""
+        return self._invoker.last_error
 
     async def apply(self, batch: Batch) -> Outcome:
         """Return what became of every row: whatever the function does or fails to do is an outcome.
 
         Errors: UnavailableError where no process can be started for it, or the transform was closed meanwhile.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._in_turn(piece)) for piece in split(batch, max_bytes=self._max_bytes)]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        return _joined(batch, [task.result() for task in tasks])
+        return await self._gathering.apply(batch)
+
+    def hurry(self, heads: Mapping[str, int] | None = None) -> None:
+        """Send what waits for more now, and rows up to `heads`, the last sequence of each shard, when they come."""
+        self._gathering.hurry(heads)
 
     async def close(self) -> None:
-        await self._function.close()
+        await self._gathering.close()
+        await self._invoker.close()
 
-    async def _in_turn(self, batch: Batch) -> Outcome:
-        async with self._turns:
-            return await self._transform(batch)
-
-    async def _transform(self, batch: Batch) -> Outcome:
-        ids = record_ids(batch)
-        records = encode_records(batch, ids)
-        if len(records) > EVENT_BYTES:
-            return self._too_large(batch)
-        attempt, told = 1, ""
-        while True:
-            started_ms = self._clock.monotonic_ms()
-            try:
-                answer = await self._invoke(records, ids)
-            except InvocationError as error:
-                is_given_up = error.is_final or attempt > self._retries
-                detail = "" if error.reason == told else error.detail  # one traceback, not one for each attempt
-                told = error.reason
-                self._emit_failure(batch, error, attempt, started_ms, detail=detail, is_given_up=is_given_up)
-                if is_given_up:
-                    return self._all_failed(batch, error, attempt)
-            else:
-                self._emit_answer(batch, answer, attempt, started_ms)
-                return self._sorted(batch, answer, attempt)
-            await self._clock.sleep_ms(backoff_ms(attempt))
-            attempt += 1
-
-    async def _invoke(self, records: bytes, ids: list[str]) -> Answer:
-        event = event_of(
-            records, invocation_id=str(uuid.uuid4()), stream_arn=self._stream.arn, region=self._stream.region
-        )
-        return read_answer(await self._function.invoke(event), ids)
+    async def _send(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """Return an outcome for each batch; all are in one event."""
+        ends = np.cumsum([len(batch) for batch in batches]).tolist()
+        try:
+            answer, attempt = await self._invoker.ask(concat_batches(batches))
+        except GivenUpError as given_up:
+            return [self._all_failed(batch, given_up, of=ends[-1]) for batch in batches]
+        parts = [answer.part(end - len(batch), end) for batch, end in zip(batches, ends, strict=True)]
+        return [self._sorted(batch, part, attempt) for batch, part in zip(batches, parts, strict=True)]
 
     def _sorted(self, batch: Batch, answer: Answer, attempt: int) -> Outcome:
-        ok = batch if len(answer.ok) == len(batch) else batch.take(_places(answer.ok))
+        ok = (batch if len(answer.ok) == len(batch) else batch.take(answer.ok)).with_data(answer.data)
+        if (keys := answer.partition_keys) is not None:
+            before = ok.partition_keys  # of another function
+            ok = replace(ok, partition_keys=keys if before is None else keys.fill_null(before))
         failed = []
-        if answer.failed:
-            rows = batch.take(_places(answer.failed))
-            failed.append(self._failures(rows, answer.codes, answer.messages, attempt))
-        dropped = batch.take(_places(answer.dropped)).row_set() if answer.dropped else RowSet()
-        return Outcome(ok.with_data(arrow.binary_column(answer.data)), tuple(failed), dropped)
+        if len(answer.failed):
+            rows, details = batch.take(answer.failed), [text[:DETAIL_CHARACTERS] for text in answer.details]
+            failed.append(self._failures(rows, answer.codes, answer.messages, details, attempt))
+        dropped = batch.take(answer.dropped).row_set() if len(answer.dropped) else RowSet()
+        return Outcome(ok, tuple(failed), dropped)
 
-    def _all_failed(self, batch: Batch, error: InvocationError, attempts: int) -> Outcome:
-        shared = f" (of an invocation with {len(batch)} records, which all failed)" if len(batch) > 1 else ""
+    def _all_failed(self, batch: Batch, given_up: GivenUpError, *, of: int) -> Outcome:
+        error = given_up.error
+        shared = f" (of an invocation with {of} records, which all failed)" if of > 1 else ""
         details = error.reason[: DETAIL_CHARACTERS - len(shared)] + shared
-        failed = self._failures(batch, error.code, str(error), attempts, details=details)
+        failed = self._failures(batch, error.code, str(error), details, given_up.attempts)
         return Outcome(batch.slice(0, 0), (failed,))
 
-    def _too_large(self, batch: Batch) -> Outcome:
-        error = InvocationError(
-            ("Lambda.InvocationFailure", f"The record is too large for a Lambda function: {batch.data_bytes} bytes."),
-            f"its event is larger than {EVENT_BYTES} bytes",
-            is_final=True,
-        )
-        self._emit_failure(batch, error, 0, self._clock.monotonic_ms(), detail=error.detail, is_given_up=True)
-        return self._all_failed(batch, error, 0)
-
     def _failures(
-        self, rows: Batch, codes: list[str] | str, messages: list[str] | str, attempts: int, *, details: str = ""
+        self,
+        rows: Batch,
+        codes: Sequence[str] | str,
+        messages: Sequence[str] | str,
+        details: Sequence[str] | str,
+        attempts: int,
     ) -> FailedRows:
         return FailedRows.of(
             Stage.TRANSFORM,
@@ -289,58 +201,3 @@ class LambdaTransform:
             attempts=attempts,
             ended_ms=self._clock.now_ms(),
         )
-
-    def _emit_answer(self, batch: Batch, answer: Answer, attempt: int, started_ms: int) -> None:
-        self.last_error = None
-        self._telemetry.emit(
-            FunctionInvoked(
-                stream=self._stream.name,
-                function=self._function.arn.qualified,
-                attempt=attempt,
-                records=len(batch),
-                ok=len(answer.ok),
-                ok_bytes=int(arrow.byte_lengths(batch.data)[_places(answer.ok)].sum()),
-                dropped=len(answer.dropped),
-                failed=len(answer.failed),
-                took_ms=self._clock.monotonic_ms() - started_ms,
-            )
-        )
-
-    def _emit_failure(
-        self, batch: Batch, error: InvocationError, attempt: int, started_ms: int, *, detail: str, is_given_up: bool
-    ) -> None:
-        if is_given_up:
-            self.last_error = FirehoseError(f"function {self._function.arn.name!r}: {error.reason}", code=error.code)
-        self._telemetry.emit(
-            FunctionFailed(
-                stream=self._stream.name,
-                function=self._function.arn.qualified,
-                attempt=attempt,
-                records=len(batch),
-                took_ms=self._clock.monotonic_ms() - started_ms,
-                code=error.code,
-                reason=error.reason,
-                detail=detail,
-                is_given_up=is_given_up,
-            )
-        )
-
-
-def backoff_ms(retry: int) -> int:
-    """Return the pause before retry number `retry`, from 1 on."""
-    return min(FIRST_BACKOFF_MS << min(retry - 1, 16), MAX_BACKOFF_MS)
-
-
-def _places(rows: list[int]) -> arrow.Ints:
-    return np.array(rows, np.int64)
-
-
-def _joined(batch: Batch, outcomes: list[Outcome]) -> Outcome:
-    dropped = RowSet()
-    for outcome in outcomes:
-        dropped |= outcome.dropped
-    return Outcome(
-        concat_batches([outcome.ok for outcome in outcomes] or [batch]),
-        tuple(failed for outcome in outcomes for failed in outcome.failed),
-        dropped,
-    ).check(batch)

@@ -1,19 +1,19 @@
-"""What Firehose and a Lambda function say to each other: the event sent, and every way an answer can be right or wrong.
+"""What Firehose and a function agree on: how much goes into one event, and every way an answer can be right or wrong.
 
-Pure functions over one batch of rows. Codes and texts are those of the error output; clients match on them.
+How events and answers are written is told by `json_form` and `arrow_form`. Codes and texts are those of the error
+output; clients match on them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import orjson
-import pybase64
+import pyarrow as pa
 
 from firehose import arrow
 from firehose.errors import FirehoseError
@@ -67,6 +67,8 @@ NULL_DATA = (
     "The data field cannot be null when the SourceType is DirectPut or KinesisStreamAsSource and processing result is"
     " Ok. The value field cannot be null when the SourceType is MSKAsSource and processing result is Ok.",
 )
+#: The code of a record whose partition keys cannot be used; Firehose says nothing of that, so the text is ours.
+INVALID_FORMAT = NULL_DATA[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class InvocationError(FirehoseError):
 
 
 class Function(Protocol):
-    """Something with the AWS Lambda contract that can be invoked."""
+    """Something that can be invoked."""
 
     arn: FunctionArn
 
@@ -124,99 +126,96 @@ class Function(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function said of each row, by the row's place in the batch; places ascend."""
+    """What a function said of each row, by the row's place in the event. Shape: places ascend, and none is left out.
 
-    ok: list[int] = field(default_factory=list)
-    data: list[bytes] = field(default_factory=list)
-    dropped: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    codes: list[str] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
-
-    def fail(self, row: int, why: tuple[str, str]) -> None:
-        self.failed.append(row)
-        self.codes.append(why[0])
-        self.messages.append(why[1])
-
-
-def split(batch: Batch, *, max_bytes: int) -> Iterator[Batch]:
-    """Yield the rows of `batch` in pieces of at most `max_bytes` of data whose events stay below Lambda's limit.
-
-    A row that is too large for either is a piece of its own.
+    `data` and `partition_keys` stand beside `ok`, `codes`, `messages` and `details` beside `failed`. Partition keys are
+    JSON objects of strings, null where nothing was said; None stands for a column of nulls.
     """
-    lengths = arrow.byte_lengths(batch.data)
-    data_ends = np.concatenate(([0], np.cumsum(lengths)))
-    event_ends = np.concatenate(([0], np.cumsum(4 * (-(-lengths // 3)) + _RECORD_BYTES)))
-    start = 0
-    while start < len(batch):
-        by_data = np.searchsorted(data_ends, data_ends[start] + max_bytes, "right")
-        by_event = np.searchsorted(event_ends, event_ends[start] + EVENT_BYTES - _HEAD_BYTES, "right")
-        stop = max(start + 1, int(min(by_data, by_event)) - 1)
-        yield batch.slice(start, stop - start)
-        start = stop
+
+    ok: arrow.Ints
+    data: pa.LargeBinaryArray
+    dropped: arrow.Ints
+    failed: arrow.Ints
+    codes: Sequence[str]
+    messages: Sequence[str]
+    details: Sequence[str]
+    partition_keys: pa.StringArray | None = None
+
+    def part(self, start: int, stop: int) -> Answer:
+        """Return what was said of the rows from `start` up to `stop`, by their places among these."""
+        ok, dropped, failed = (
+            slice(*np.searchsorted(places, (start, stop))) for places in (self.ok, self.dropped, self.failed)
+        )
+        return Answer(
+            self.ok[ok] - start,
+            self.data[ok],
+            self.dropped[dropped] - start,
+            self.failed[failed] - start,
+            self.codes[failed],
+            self.messages[failed],
+            self.details[failed],
+            None if self.partition_keys is None else self.partition_keys[ok],
+        )
 
 
-def record_ids(batch: Batch) -> list[str]:
-    """Return an id for each row: 56 digits as in Firehose, the same for the same row at every attempt.
+class Question(Protocol):
+    """Rows as they are put to a function: encoded once, asked as often as it takes."""
 
-    Shape: 49, 25 digits that stand for the shard, 19 of the sequence, 10 of the sub-sequence counted from 1 (0: whole).
+    @property
+    def event_bytes(self) -> int:
+        """The size of the event, but for what is the same in all."""
+        ...
+
+    def event(self) -> Sequence[bytes]:
+        """Return the event of one attempt, in pieces."""
+        ...
+
+    def answer(self, body: bytes) -> Answer:
+        """Return what the function said. Errors: InvocationError, final, where it cannot be used as a whole."""
+        ...
+
+
+class Sizes:
+    """What the rows of a batch take, added up once, so that any run of them is measured at once."""
+
+    def __init__(self, batch: Batch) -> None:
+        lengths = arrow.byte_lengths(batch.data)
+        self.data_ends: arrow.Ints = np.concatenate(([0], np.cumsum(lengths)))
+        self.event_ends: arrow.Ints = np.concatenate(([0], np.cumsum(4 * (-(-lengths // 3)) + _RECORD_BYTES)))
+
+
+@dataclass(slots=True)
+class Room:
+    """What one event still holds. Units: `data_bytes` before base64; `event_bytes` as JSON, whatever is sent."""
+
+    data_bytes: int
+    event_bytes: int = EVENT_BYTES - _HEAD_BYTES
+
+    def take(self, sizes: Sizes, start: int, *, at_least: int = 0) -> int:
+        """Return how many rows from `start` on fit, or `at_least`; they have their room then."""
+        by_data = np.searchsorted(sizes.data_ends, sizes.data_ends[start] + self.data_bytes, "right")
+        by_event = np.searchsorted(sizes.event_ends, sizes.event_ends[start] + self.event_bytes, "right")
+        stop = max(start + at_least, int(min(by_data, by_event)) - 1)
+        self.data_bytes -= int(sizes.data_ends[stop] - sizes.data_ends[start])
+        self.event_bytes -= int(sizes.event_ends[stop] - sizes.event_ends[start])
+        return stop - start
+
+
+def partition_keys_of(keys: object, *, where: str) -> str | None:
+    """Return the partition keys a function gave for a record, as compact JSON; None where there are none.
+
+    Errors: ValueError where they are not an object of strings, with `where` they stand.
     """
-    shard = int.from_bytes(blake2b(batch.shard.encode(), digest_size=16).digest()) % 10**25
-    prefix = f"49{shard:025d}"
-    rows = zip(batch.sequence.tolist(), batch.sub_sequence.tolist(), strict=True)
-    return [f"{prefix}{sequence:019d}{sub_sequence + 1:010d}" for sequence, sub_sequence in rows]
-
-
-def encode_records(batch: Batch, ids: Sequence[str]) -> bytes:
-    """Return the event's `records`, as JSON: the same at every attempt, so they are made once."""
-    values = arrow.values_of(batch.data)
-    offsets = arrow.offsets_of(batch.data).tolist()
-    encode = pybase64.b64encode_as_string
-    return orjson.dumps(
-        [
-            {"recordId": record_id, "approximateArrivalTimestamp": arrival_ms, "data": encode(values[start:end])}
-            for record_id, arrival_ms, start, end in zip(
-                ids, batch.arrival_ms.tolist(), offsets[:-1], offsets[1:], strict=True
-            )
-        ]
-    )
-
-
-def event_of(records: bytes, *, invocation_id: str, stream_arn: str, region: str) -> list[bytes]:
-    """Return the event of one attempt, in pieces."""
-    head = orjson.dumps({"invocationId": invocation_id, "deliveryStreamArn": stream_arn, "region": region})
-    return [head[:-1] + b',"records":', records, b"}"]
-
-
-def read_answer(body: bytes, ids: Sequence[str]) -> Answer:
-    """Return what the function said of the rows with these ids. Ids that were not sent are ignored.
-
-    Errors: InvocationError, final, where the answer as a whole cannot be used.
-    """
-    given, repeated = _by_id(body, frozenset(ids))
-    answer = Answer()
-    for row, record_id in enumerate(ids):
-        record = given.get(record_id)
-        if record is None:
-            answer.fail(row, MISSING_ID)
-        elif record_id in repeated:
-            answer.fail(row, DUPLICATED_ID)
-        elif (result := record.get("result")) == "Ok":
-            data = record.get("data")
-            if data is None:
-                answer.fail(row, NULL_DATA)
-            else:
-                answer.ok.append(row)
-                answer.data.append(_decoded(data, record_id))
-        elif result == "Dropped":
-            answer.dropped.append(row)
-        elif result == "ProcessingFailed":
-            answer.fail(row, PROCESSING_FAILED)
-        else:
-            raise malformed(f"result of record {record_id} is {shown(result)}; allowed: Ok, Dropped, ProcessingFailed")
-    return answer
+    if keys is None or keys == {}:
+        return None
+    if not isinstance(keys, dict):
+        raise ValueError(f"{where} is {shown(keys)}, not an object of strings")
+    for key, value in keys.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{where} has {shown(value)} for {shown(key)}, not a string")
+    return orjson.dumps(keys).decode()
 
 
 def malformed(reason: str) -> InvocationError:
@@ -236,37 +235,3 @@ def shown(value: object) -> str:
     except orjson.JSONEncodeError:  # it reads 1,024 levels, but writes 254
         text = "a value nested hundreds of levels deep"
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _by_id(body: bytes, sent: frozenset[str]) -> tuple[dict[str, dict[str, Any]], set[str]]:
-    if len(body) > ANSWER_BYTES:
-        raise too_large(f"{len(body)}")
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise malformed(f"the answer is not JSON: {error}") from error
-    if not isinstance(answer, dict):
-        raise malformed(f'the answer is {shown(answer)}, not an object with "records"')
-    records = answer.get("records")
-    if not isinstance(records, list | None):
-        raise malformed(f'"records" of the answer is {shown(records)}, not a list')
-    given: dict[str, dict[str, Any]] = {}
-    repeated = set()
-    for record in records or ():
-        if not isinstance(record, dict):
-            raise malformed(f"a record of the answer is {shown(record)}, not an object")
-        record_id = record.get("recordId")
-        if isinstance(record_id, str) and record_id in sent:
-            if record_id in given:
-                repeated.add(record_id)
-            given[record_id] = record
-    return given, repeated
-
-
-def _decoded(data: object, record_id: str) -> bytes:
-    if not isinstance(data, str):
-        raise malformed(f"data of record {record_id} is {shown(data)}, not base64 text")
-    try:
-        return pybase64.b64decode(data, validate=True)
-    except ValueError as error:
-        raise malformed(f"data of record {record_id} is not base64: {error}") from error

@@ -22,7 +22,7 @@ SETTLED_NS = 1_000_000_000
 
 
 class MarshalError(Exception):
-    """The handler returned something that JSON cannot say."""
+    """The function returned something that is no answer."""
 
 
 class LambdaContext:
@@ -48,8 +48,7 @@ class LambdaContext:
 
 def serve(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
     """Return a function from the event's JSON to the answer's, which calls the handler in the file `setup["path"]`."""
-    # As in Lambda: the root logger writes warnings, and what the function sets up is added to that.
-    logging.basicConfig(format="[%(levelname)s] %(message)s")
+    set_up_logging()
     code = Code(Path(setup["path"]), setup["handler"])
 
     def invoke(event: bytes) -> bytes:
@@ -58,16 +57,22 @@ def serve(setup: Mapping[str, Any]) -> Callable[[bytes], bytes]:
     return invoke
 
 
+def set_up_logging() -> None:
+    """Let the root logger write warnings, as in Lambda; what the function sets up is added to that."""
+    logging.basicConfig(format="[%(levelname)s] %(message)s")
+
+
 class Code:
     """A function's file and the modules beside it, as they were loaded last."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, key: str = "handler") -> None:
         self._path = path
         self._name = name
+        self._key = key
         self._load()
 
-    def handler(self) -> Callable[[Any, LambdaContext], Any]:
-        """Return the handler as its files are now. Errors: what they raise when they are run."""
+    def handler(self) -> Callable[..., Any]:
+        """Return the function as its files are now. Errors: what they raise when they are run."""
         if self._has_changed():
             for name in self._modules():
                 del sys.modules[name]
@@ -75,7 +80,7 @@ class Code:
         return self._handler
 
     def _load(self) -> None:
-        self._handler = load_handler(self._path, self._name)
+        self._handler = load_handler(self._path, self._name, self._key)
         self._stamps = {file: _stamp(file) for file in self._modules().values()}
 
     def _modules(self) -> dict[str, str]:
@@ -103,8 +108,11 @@ def _stamp(file: str) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def load_handler(path: Path, name: str) -> Callable[[Any, LambdaContext], Any]:
-    """Run the file at `path` as a module and return its function `name`; modules and files beside it are found."""
+def load_handler(path: Path, name: str, key: str) -> Callable[..., Any]:
+    """Run the file at `path` as a module and return its function `name`; modules and files beside it are found.
+
+    `key` is where the configuration names it.
+    """
     os.chdir(path.parent)
     if sys.path[0] != str(path.parent):
         sys.path.insert(0, str(path.parent))
@@ -118,10 +126,8 @@ def load_handler(path: Path, name: str) -> Callable[[Any, LambdaContext], Any]:
     if not callable(handler):
         values = vars(module).items()
         own = [each for each, value in values if callable(value) and getattr(value, "__module__", "") == path.stem]
-        raise AttributeError(
-            f"no function {name!r} in {path}; `handler` names one; there is {', '.join(own) or 'none'}"
-        )
-    found: Callable[[Any, LambdaContext], Any] = handler
+        raise AttributeError(f"no function {name!r} in {path}; `{key}` names one; there is {', '.join(own) or 'none'}")
+    found: Callable[..., Any] = handler
     return found
 
 

@@ -20,7 +20,8 @@ from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
 from firehose.records import Batch, Outcome
 from firehose.telemetry import Event
-from firehose.transforms.aws_lambda import FunctionFailed, LambdaConfig, LambdaTransform
+from firehose.transforms.aws_lambda import LambdaConfig, LambdaTransform
+from firehose.transforms.events import FunctionFailed
 
 pytestmark = pytest.mark.integration
 

@@ -5,8 +5,11 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -16,8 +19,11 @@ from firehose.errors import ConfigError, UnavailableError
 from firehose.protocols import Stage
 from firehose.records import Batch, Outcome
 from firehose.transforms import contract
-from firehose.transforms.aws_lambda import FunctionFailed, FunctionInvoked, LambdaConfig, LambdaTransform, backoff_ms
+from firehose.transforms.aws_lambda import LambdaConfig, LambdaTransform
 from firehose.transforms.contract import InvocationError
+from firehose.transforms.events import FunctionFailed, FunctionInvoked
+from firehose.transforms.invoking import Invoker, backoff_ms
+from firehose.transforms.json_form import JsonQuestion
 from firehose.transforms.local import LocalFunction
 from firehose.transforms.remote import RemoteFunction
 
@@ -70,10 +76,12 @@ def raised(why: tuple[str, str] = contract.FUNCTION_ERROR) -> InvocationError:
 
 @pytest.fixture
 def transform_of(clock: Any, recorder: Any) -> Callable[..., LambdaTransform]:
-    def transform_of(function: ScriptedFunction, **options: Any) -> LambdaTransform:
-        options = {"retries": 3, "max_bytes": 2**20, "concurrency": 5} | options
+    def transform_of(function: ScriptedFunction, *, retries: int = 3, **options: Any) -> LambdaTransform:
+        options = {"max_bytes": 2**20, "max_age_ms": 0, "concurrency": 5} | options
         stream = StreamIdentity(uid="u", name="clicks", region="eu-west-1", account="123456789012")
-        return LambdaTransform(function, stream=stream, clock=clock, telemetry=recorder, **options)
+        form = partial(JsonQuestion, stream=stream)
+        invoker = Invoker(function, form=form, stream="clicks", retries=retries, clock=clock, telemetry=recorder)
+        return LambdaTransform(invoker, **options)
 
     return transform_of
 
@@ -183,6 +191,26 @@ async def test_attempts_count_those_before_the_answer(transform_of: Any) -> None
     assert failures(outcome) == [(b"a", "Lambda.ProcessingFailedStatus", 2)]
 
 
+@pytest.mark.parametrize(
+    ("before", "merged"), [(None, ['{"a":"1"}', None]), (['{"x":"0"}'] * 2, ['{"a":"1"}', '{"x":"0"}'])]
+)
+async def test_partition_keys_go_with_their_rows(transform_of: Any, before: Any, merged: list[str | None]) -> None:
+    """What an earlier function said holds where this one says nothing."""
+
+    def keyed(event: dict[str, Any]) -> Any:
+        first, second = event["records"]
+        return {"records": [upper(first) | {"metadata": {"partitionKeys": {"a": "1"}}}, upper(second)]}
+
+    batch = replace(batch_of(b"a", b"b"), partition_keys=None if before is None else pa.array(before))
+    outcome = await transform_of(ScriptedFunction(keyed)).apply(batch)
+    assert outcome.ok.partition_keys.to_pylist() == merged
+
+
+async def test_without_metadata_there_are_no_partition_keys(transform_of: Any) -> None:
+    outcome = await transform_of(ScriptedFunction(each(upper))).apply(batch_of(b"a", b"b"))
+    assert outcome.ok.partition_keys is None
+
+
 def test_pauses_double_up_to_ten_seconds() -> None:
     assert [backoff_ms(retry) for retry in (1, 2, 3, 6, 7, 300)] == [200, 400, 800, 6_400, 10_000, 10_000]
 
@@ -213,6 +241,48 @@ async def test_a_piece_that_fails_does_not_touch_the_others(transform_of: Any) -
     assert outcome.ok.data.to_pylist() == [b"TWO", b"SIX"]
     assert [data for data, _, _ in failures(outcome)] == [b"bad", b"bad"]
     assert [sequence for _, sequence, _ in outcome.dropped] == [7, 11]
+
+
+async def test_rows_that_waited_together_have_one_event_and_each_caller_its_own(
+    transform_of: Any, clock: Any, recorder: Any
+) -> None:
+    def mixed(event: dict[str, Any]) -> Any:
+        keys = {"metadata": {"partitionKeys": {"customer": "42"}}}
+        first, second, third = event["records"]
+        return {"records": [upper(first) | keys, second | {"result": "ProcessingFailed"}, upper(third)]}
+
+    transform = transform_of(ScriptedFunction(mixed), max_bytes=3, max_age_ms=60_000)
+    one = Batch.of("s-1", arrow.binary_column([b"a", b"b"]), first_sequence=0, arrival_ms=0)
+    two = Batch.of("s-1", arrow.binary_column([b"c"]), first_sequence=2, arrival_ms=0)
+    first, second = await asyncio.gather(transform.apply(one), transform.apply(two))
+    assert [event.records for event in recorder.of(FunctionInvoked)] == [3]
+    assert (first.ok.data.to_pylist(), second.ok.data.to_pylist()) == ([b"A"], [b"C"])
+    assert failures(first) == [(b"b", "Lambda.ProcessingFailedStatus", 1)]
+    assert (first.ok.partition_keys.to_pylist(), second.ok.partition_keys.to_pylist()) == (
+        ['{"customer":"42"}'],
+        [None],
+    )
+
+
+async def test_rows_that_waited_together_fail_together(transform_of: Any) -> None:
+    transform = transform_of(ScriptedFunction(raised()), max_bytes=3, max_age_ms=60_000, retries=1)
+    one = Batch.of("s-1", arrow.binary_column([b"a", b"b"]), first_sequence=0, arrival_ms=0)
+    two = Batch.of("s-1", arrow.binary_column([b"c"]), first_sequence=2, arrival_ms=0)
+    first, second = await asyncio.gather(transform.apply(one), transform.apply(two))
+    assert failures(first) == [(b"a", "Lambda.FunctionError", 2), (b"b", "Lambda.FunctionError", 2)]
+    assert failures(second) == [(b"c", "Lambda.FunctionError", 2)]
+    detail = "KeyError: 'a' (of an invocation with 3 records, which all failed)"
+    assert second.failed[0].rows.column("detail").to_pylist() == [detail]
+
+
+async def test_a_flush_does_not_wait(transform_of: Any, clock: Any) -> None:
+    transform = transform_of(ScriptedFunction(each(upper)), max_age_ms=60_000)
+    clock.sleep_ms = lambda duration_ms: asyncio.Event().wait()
+    task = asyncio.create_task(transform.apply(batch_of(b"a")))
+    await asyncio.sleep(0)
+    transform.hurry({"s-1": 8})
+    assert (await task).ok.data.to_pylist() == [b"A"]
+    assert (await transform.apply(batch_of(b"b"))).ok.data.to_pylist() == [b"B"]
 
 
 async def test_no_rows_need_no_invocation(transform_of: Any) -> None:
@@ -296,9 +366,9 @@ async def test_records_given_up_count_as_failed_once(transform_of: Any, recorder
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 
-def test_defaults_are_firehoses() -> None:
+def test_defaults_are_firehoses_but_for_the_wait() -> None:
     config = LambdaConfig(function="f")
-    assert (config.type, config.retries, config.max_bytes, config.max_age_ms) == ("lambda", 3, 2**20, 60_000)
+    assert (config.type, config.retries, config.max_bytes, config.max_age_ms) == ("lambda", 3, 2**20, 0)
 
 
 def test_sizes_and_times_are_read_as_people_write_them() -> None:
@@ -329,6 +399,15 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(("processes", "concurrency", "turns"), [(1, 5, 2), (4, 5, 5), (8, 5, 5), (8, 1, 1)])
+def test_a_local_function_has_one_event_ready_for_when_a_process_is(
+    context_of: Any, function_of: Any, processes: int, concurrency: int, turns: int
+) -> None:
+    functions = {"f": function_of("", concurrency=processes)}
+    transform = LambdaConfig(function="f", concurrency=concurrency).build(context_of(functions))
+    assert transform._gathering._concurrency == turns
+
+
 def test_an_unknown_function_names_those_there_are(context_of: Any, function_of: Any) -> None:
     functions = {"b": function_of(""), "a": function_of("")}
     with pytest.raises(ConfigError, match=r"no function 'x' under 'functions'; there are: a, b"):
@@ -349,9 +428,9 @@ def test_an_arn_means_the_local_function_of_its_name_where_there_is_one(
     context_of: Any, function_of: Any, qualifier: str
 ) -> None:
     transform = LambdaConfig(arn=ARN + qualifier).build(context_of({"f": function_of("")}))
-    assert isinstance(transform._function, LocalFunction)
+    assert isinstance(transform._invoker._function, LocalFunction)
 
 
 def test_an_arn_of_no_local_function_means_the_lambda_api(context_of: Any, function_of: Any) -> None:
     transform = LambdaConfig(arn=f"{ARN}:prod").build(context_of({"other": function_of("")}))
-    assert isinstance(transform._function, RemoteFunction)
+    assert isinstance(transform._invoker._function, RemoteFunction)

@@ -17,7 +17,8 @@ from firehose import arrow
 from firehose.errors import ConfigError, UnavailableError
 from firehose.processes import ChildPrinted, ChildStarted
 from firehose.records import Batch, Outcome
-from firehose.transforms.aws_lambda import FunctionFailed, LambdaConfig, LambdaTransform
+from firehose.transforms.aws_lambda import LambdaConfig, LambdaTransform
+from firehose.transforms.events import FunctionFailed
 
 #: A function as AWS documents them.
 UPPER = """
