@@ -73,6 +73,12 @@ def equal(column: pa.StringArray, value: str) -> Mask:
     return found
 
 
+def is_valid(column: pa.Array) -> Mask:
+    """Return for each value whether it is one, and no NULL. Shape: as `column`."""
+    found: Mask = column.is_valid().to_numpy(zero_copy_only=False)
+    return found
+
+
 def ints(column: pa.Array) -> Ints:
     """Return an int64 or int32 column without NULLs as numpy, without a copy where it is int64."""
     values: Ints = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)

@@ -25,6 +25,7 @@ class Stage(StrEnum):
     """Where a row failed: a bounded word for metrics and filters. `error_output_type` is Firehose's word for it."""
 
     DECOMPRESS = "decompress"
+    VALIDATE = "validate"
     TRANSFORM = "transform"
     PARTITION = "partition"
     ACTIVE_PARTITIONS = "active-partitions"
@@ -37,6 +38,7 @@ class Stage(StrEnum):
 
 _ERROR_OUTPUT_TYPES = {
     Stage.DECOMPRESS: "decompression-failed",
+    Stage.VALIDATE: "validation-failed",
     Stage.TRANSFORM: "processing-failed",
     Stage.PARTITION: "metadata-extraction-failed",
     Stage.ACTIVE_PARTITIONS: "activePartitionExceeded",

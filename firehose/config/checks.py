@@ -86,6 +86,9 @@ def stream_findings(stream: StreamConfig, path: KeyPath, configuration: Configur
         name = getattr(transform, "function", None)
         if name is not None and name not in configuration.functions:
             yield _undefined("function", name, (*path, "transforms", index, "function"), configuration.functions)
+        complaint = getattr(transform, "complaint", None)
+        if complaint is not None and (told := complaint()) is not None:
+            yield Finding((*path, "transforms", index, "path"), told)
     if stream.convert:
         yield from _convert_findings(stream, stream.convert, path, configuration)
     if stream.encryption and isinstance(key_file := getattr(stream.encryption, "key_file", None), Path):

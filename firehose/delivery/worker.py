@@ -151,6 +151,9 @@ class StreamWorker:
 
         Returns when those rows are done and that is saved; whoever stops waiting cancels it.
         """
+        for transform in self.plan.transforms:
+            if (hurry := getattr(transform, "hurry", None)) is not None:
+                hurry(heads)
         there = await self.plan.source.shards()  # of the others all is done, and forgotten
         while left := [shard for shard in there if self._saved.get(shard, -1) < heads.get(shard, -1)]:
             is_read = all(name in self._intakes and self._intakes[name].is_past(heads[name]) for name in left)

@@ -24,7 +24,7 @@ from firehose.service.runner import StreamRunner
 from firehose.state import Manifest
 
 #: Where records can fail in this version.
-STAGES = (Stage.TRANSFORM, Stage.PARTITION, Stage.ACTIVE_PARTITIONS, Stage.CONVERT)
+STAGES = tuple(Stage)
 
 #: Later than any time. Units: Unix milliseconds.
 EVER = 2**62

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any
 
 from firehose.catalogs.cache import Recent
@@ -89,7 +90,7 @@ def build_outlets(config: StreamConfig, context: BuildContext, sinks: Executor) 
 
 def build_plan(config: StreamConfig, identity: StreamIdentity, version: int, shared: Shared) -> StreamPlan:
     """Return what a stream's worker is made of. Errors: those of its components, when they are built."""
-    context = BuildContext(shared.environment, identity, shared.functions, shared.catalogs)
+    context = BuildContext(shared.environment, identity, shared.functions, shared.catalogs, shared.kernels)
     destination, failed = build_outlets(config, context, shared.sinks)
     return StreamPlan(
         identity=identity,
@@ -175,7 +176,8 @@ async def require_table(config: StreamConfig, shared: Shared) -> None:
     database, _, table = config.convert.table.partition(".")
     try:
         schema = await catalog_of(config.convert, shared).table_schema(database, table, config.convert.version)
-        config.convert.deserializer.build(schema)
+        converter = config.convert.deserializer.build(schema)
+        config.convert.encoder().open(BytesIO(), converter.schema)
     except RetryableError:
         pass  # it is asked again for each object
     except FirehoseError as error:

@@ -26,3 +26,6 @@ def processor(kind: str, **parameters: str) -> dict[str, Any]:
 
 def processing(*processors: dict[str, Any], enabled: bool = True) -> dict[str, Any]:
     return {"Enabled": enabled, "Processors": list(processors)}
+
+
+DECOMPRESSION = processor("Decompression", CompressionFormat="GZIP")

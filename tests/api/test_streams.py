@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.api.destinations import LAMBDA, ROLE, S3, conversion, processing, processor
+from tests.api.destinations import DECOMPRESSION, LAMBDA, ROLE, S3, conversion, processing, processor
 
 
 async def create(face: Any, **destination: Any) -> Any:
@@ -189,6 +189,24 @@ async def test_disabled_blocks_are_kept_and_do_nothing(face: Any) -> None:
     assert described["ProcessingConfiguration"] == kept
     assert described["DynamicPartitioningConfiguration"] == {"Enabled": False}
     assert described["S3BackupDescription"]["BucketARN"] == "arn:aws:s3:::lake"
+
+
+@pytest.mark.parametrize(
+    ("extracts", "kinds"), [("True", ["decompress", "cloudwatch_logs"]), ("false", ["decompress"])]
+)
+async def test_processors_run_in_the_order_of_firehose(face: Any, extracts: str, kinds: list[str]) -> None:
+    messages = processor("CloudWatchLogProcessing", DataMessageExtraction=extracts)
+    given = processing(processor("Lambda", LambdaArn=LAMBDA), messages, DECOMPRESSION)
+    config = await create(face, ProcessingConfiguration=given)
+    assert [each.type for each in config.transforms] == [*kinds, "lambda"]
+    _, answer, _ = await face.call("DescribeDeliveryStream", {"DeliveryStreamName": "made"})
+    described = answer["DeliveryStreamDescription"]["Destinations"][0]["ExtendedS3DestinationDescription"]
+    assert described["ProcessingConfiguration"]["Processors"][1:] == [messages, DECOMPRESSION], "as they were given"
+
+
+async def test_a_lambda_waits_for_others_only_where_that_was_asked_for(face: Any) -> None:
+    config = await create(face, ProcessingConfiguration=processing(processor("Lambda", LambdaArn=LAMBDA)))
+    assert config.transforms[0].max_age_ms == 0
 
 
 async def test_processors_are_described_with_what_was_left_out(face: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.destinations import LAMBDA, ROLE, S3, conversion, processing, processor
+from tests.api.destinations import DECOMPRESSION, LAMBDA, ROLE, S3, conversion, processing, processor
 
 
 async def refused(face: Any, **destination: Any) -> tuple[str, str]:
@@ -80,6 +80,21 @@ async def refused(face: Any, **destination: Any) -> tuple[str, str]:
             {"ProcessingConfiguration": processing(*[processor("Lambda", LambdaArn=LAMBDA)] * 2)},
             "InvalidArgumentException",
             "Cannot have more than 1 Lambda processor",
+        ),
+        (
+            {"ProcessingConfiguration": processing(processor("Decompression", CompressionFormat="ZIP"))},
+            "InvalidArgumentException",
+            "CompressionFormat has to be GZIP",
+        ),
+        (
+            {"ProcessingConfiguration": processing(processor("CloudWatchLogProcessing", DataMessageExtraction="true"))},
+            "InvalidArgumentException",
+            "CloudWatchLogProcessingProcessor can only be enabled with DecompressionProcessor",
+        ),
+        (
+            {"ProcessingConfiguration": processing(DECOMPRESSION, processor("CloudWatchLogProcessing"))},
+            "InvalidArgumentException",
+            "Invalid parameter value for DataMessageExtraction. Allowed values are True and False.",
         ),
         (
             {"ProcessingConfiguration": processing(processor("RecordDeAggregation"))},

@@ -65,7 +65,7 @@ EXEMPT = {
     "what is written by hand is refused with its place, by `firehose validate` or the API": """
         api/processing.py _MAX_PROCESSORS; catalogs/file.py MAX_DEPTH; ciphers/client_side.py _MAX_CONTEXT_BYTES;
         config/checks.py SMALL_BUFFER_BYTES SHORT_RETENTION_MS; config/document.py MAX_NODES MAX_DEPTH;
-        hive_types.py MAX_TYPE_DEPTH; keys.py MAX_EVALUATED""",
+        hive_types.py MAX_TYPE_DEPTH""",
     "the length of what is shown or remembered of a text": """
         api/complaints.py _MAX_REASON; child.py DESCRIPTION_BYTES; config/explain.py MAX_SHOWN_CHARACTERS;
         converters/failures.py MAX_QUOTED; converters/containers.py _MAX_SPELLINGS _MAX_SPELLING_LENGTH""",
@@ -77,10 +77,12 @@ EXEMPT = {
 
 #: Keys with a number that bounds nothing.
 EXEMPT_KEYS = {
+    "bloom_filter_fpp",
+    "dictionary_key_threshold",
+    "row_index_stride",
     "port",
     "level",  # of a compression
     "page_size",  # of Parquet, within `block_size`
-    "buffer_interval",  # of a transform: its records wait for nothing
 }
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from pyarrow import orc
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
@@ -245,6 +247,28 @@ def test_nginx_status(run: Run) -> None:
     assert set(lake.failures("nginx_status-failed/format-conversion-failed/*")) >= {as_text, text[:-1]}
 
 
+def test_orc(run: Run) -> None:
+    view = {"event_id": "1", "at": "2026-07-13T14:05:09Z", "amount": "9.90", "user": {"id": 7, "country": "DE"}}
+    view |= {"items": [{"sku": "A-1", "quantity": 2}], "tags": {"device": "phone"}}
+    lake = run(
+        "orc.yaml",
+        "events_orc",
+        good=[json.dumps(view).encode(), b'{"event_id":"2"}'],
+        failing={NOT_JSON: [b"not JSON"], NOT_THE_TABLE: [b'{"status":"ok"}']},
+    )
+    (file,) = lake.files("events_orc/day=*/*.orc")
+    first, second = orc.read_table(file).to_pylist(maps_as_pydicts="strict")
+    assert first == view | {
+        "at": datetime(2026, 7, 13, 14, 5, 9),
+        "amount": Decimal("9.90"),
+        "page": None,
+        "status": None,
+        "took_ms": None,
+    }
+    assert second["event_id"] == "2" and second["user"] is None
+    assert set(lake.failures("events_orc-failed/*/*/*/*/*")) == {b"not JSON", b'{"status":"ok"}'}
+
+
 #: What is not converted passes as it is, whatever it is.
 RAW = (b'{"a":1}', b"ends in a line feed\n", b"\x00\xff no text", b"")
 AS_LINES = b'{"a":1}\nends in a line feed\n\x00\xff no text\n\n'
@@ -290,6 +314,49 @@ def test_partitions(run: Run) -> None:
         for kind in "ab"
     }
     assert set(lake.failures("orders-failed/metadata-extraction-failed/*")) == set(bad)
+
+
+def test_batch_function(run: Run) -> None:
+    lake = run(
+        "batch_function.yaml",
+        "masked_text",
+        good=[b'203.0.113.7 ann@example.com "GET / HTTP/1.1" 200', b"nothing to mask"],
+        failing={REFUSED: [b"a\x00b"]},
+        dropped=[b'203.0.113.7 - "GET /healthz HTTP/1.1" 200'],
+    )
+    (file,) = lake.files("masked_text/*/*/*/*.txt.gz")
+    assert gzip.decompress(file.read_bytes()) == b'[masked] [masked] "GET / HTTP/1.1" 200\nnothing to mask\n'
+    assert set(lake.failures("unmasked-failed/processing-failed/*")) == {b"a\x00b"}
+
+
+def test_log_messages(run: Run) -> None:
+    def packed(kind: str, *lines: str) -> bytes:
+        events = [{"id": "1", "timestamp": 1, "message": line} for line in lines]
+        return gzip.compress(json.dumps({"messageType": kind, "logEvents": events}).encode())
+
+    no_envelope = gzip.compress(b"no envelope")
+    lake = run(
+        "log_messages.yaml",
+        "log_messages",
+        good=[packed("DATA_MESSAGE", "one", "two"), packed("DATA_MESSAGE", "three")],
+        failing={
+            "decompress/Decompression failed.": [b"no gzip"],
+            "decompress/Message extraction failed.": [no_envelope],
+        },
+        dropped=[packed("CONTROL_MESSAGE", "CWL CONTROL MESSAGE: Checking health of destination")],
+    )
+    (file,) = lake.files("log_messages/*/*/*/*/*.log.gz")
+    assert gzip.decompress(file.read_bytes()) == b"one\ntwo\nthree\n"
+    assert set(lake.failures("log_messages-failed/decompression-failed/*")) == {b"no gzip", no_envelope}
+
+
+def test_validated(run: Run) -> None:
+    good, bad = b'{"id":"A","lines":[{"sku":1}]}', [b'{"id":"A","lines":[{}]}', b'{"lines":[{"sku":1}]}']
+    failing = {"validate/JsonSchema.ValidationFailed": bad, "validate/JsonSchema.ParseError": [b"no JSON"]}
+    lake = run("validated.yaml", "validated_orders", good=[good], failing=failing)
+    (file,) = lake.files("validated_orders/*/*/*/*/*")
+    assert file.read_bytes() == good + b"\n"
+    assert set(lake.failures("validated_orders-failed/validation-failed/*")) == {*bad, b"no JSON"}
 
 
 def test_hive(run: Run) -> None:

@@ -150,6 +150,7 @@ class Machine:
             plan,
             transforms=(self.whims.transform(),),
             conversion=self.whims.conversion(),
+            partitioning=self.whims.partitioning(plan.partitioning.max_active) if plan.partitioning else None,  # type: ignore[arg-type] # it stands for it
             destination=self._outlet(plan.destination, identity),
             failed=self._outlet(plan.failed, identity),
         )

@@ -17,11 +17,12 @@ import pytest
 from firehose.budget import ByteBudget
 from firehose.deduplication import RecordIdWindow
 from firehose.deduplication.entries import NO_ENTRIES, Entries, merged
-from firehose.delivery import plan
+from firehose.delivery import buffer, plan
 from firehose.delivery.buffer import Cell
 from firehose.delivery.intake import Intake
 from firehose.delivery.ledger import Ledger
 from firehose.delivery.outflow import Outflow
+from firehose.delivery.partitioning import ActivePartitions
 from firehose.delivery.plan import DESTINATION
 from firehose.delivery.progress import Progress
 from firehose.delivery.redo import Redo
@@ -153,6 +154,34 @@ async def nothing_keeps_the_place_of_what_may_arrive_yet(self: Redo) -> None:
 
 #: These show only where finished objects are lost.
 LOSSES = ("what_may_arrive_yet_is_forgotten", "nothing_keeps_the_place_of_what_may_arrive_yet")
+
+# --- partitions ------------------------------------------------------------------------------------------------------
+
+_admit = ActivePartitions.admit
+
+
+@bug(ActivePartitions, "admit")
+def rows_of_a_partition_too_many_are_dropped(self: ActivePartitions, batch: Batch) -> Any:
+    return _admit(self, batch)[0], None
+
+
+_sorted_by_group = buffer._sorted_by_group
+
+
+@bug(buffer, "_sorted_by_group")
+def groups_are_told_apart_before_their_rows_are_sorted(rows: Any, group: str) -> Any:
+    return rows, _sorted_by_group(rows, group)[1]
+
+
+@bug(buffer.Buffer, "let_go")
+def a_slab_goes_with_the_first_of_its_cells(self: buffer.Buffer, cell: Cell) -> Any:
+    freed_bytes = buffer.CELL_OVERHEAD_BYTES
+    for slab in {part.slab for part in cell.parts} & self._slabs[cell.outlet].keys():
+        freed_bytes += slab.held_bytes
+        self.held_bytes[cell.outlet] -= slab.held_bytes
+        del self._slabs[cell.outlet][slab]
+    return freed_bytes, [part.slab.path for part in cell.parts if part.slab.path is not None]
+
 
 # --- identities ------------------------------------------------------------------------------------------------------
 

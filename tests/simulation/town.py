@@ -32,7 +32,7 @@ from tests.simulation.loop import LoopClock, SimulationLoop
 from tests.simulation.machine import Machine
 from tests.simulation.producers import STREAM, Producers
 from tests.simulation.store import CALM, Bucket, Weather
-from tests.simulation.transform import CHANGED, Whims
+from tests.simulation.transform import CHANGED, PARTITIONS, Whims
 
 #: When the simulated world begins. Units: Unix milliseconds.
 BEGIN_MS = 1_767_225_600_000
@@ -102,6 +102,8 @@ class Town:
         self.telemetry = _Telemetry()
         self.producers = Producers(chance, self._clock_ms, self._is_forgetful)
         self.producers.sends_copies = chance.random() < 0.3
+        #: How many partitions may be active, 0: records go to all the same objects.
+        self.max_active = random.Random(f"{seed} partitions").choice((0, 0, 3, PARTITIONS))
         #: The streams that were deleted with what they held.
         self.deleted: set[str] = set()
         #: Rows whose finished objects were lost go again, out of turn.
@@ -148,7 +150,9 @@ class Town:
         assert clock is not None
         directory = DataDirectory(self.machine.folder)
         self.machine.folder.mkdir(exist_ok=True)
-        words = {"sink": {"type": "file", "path": str(self.machine.folder / "unused"), "prefix": "good/"}}
+        prefix = "good/!{partitionKeyFromLambda:p}/!{timestamp:HH}/" if self.max_active else "good/"
+        words = {"sink": {"type": "file", "path": str(self.machine.folder / "unused"), "prefix": prefix}}
+        words |= {"partition": {"max_active": self.max_active}} if self.max_active else {}
         words |= {"failed": {"prefix": "bad/!{firehose:error-output-type}/"}}
         words |= {"deduplicate": {"record_id": "id"}} if self.producers.sends_copies else {}
         stream = StreamConfig.model_validate(words)
@@ -359,6 +363,10 @@ class Town:
             if record in places and record not in self.ever_failed and record not in self.producers.copied:
                 _, shard, sequence = places[record]
                 by_object[key].append((shard, sequence))
+        if self.max_active and not self.is_fickle:
+            for key, record, _ in self._delivered():
+                if key.split("/")[1] != str(self.machine.whims.partition(record)):
+                    raise LawBrokenError(f"{record[:40]!r} lies in {key}, and belongs to another partition")
         if not self.is_outbox_lost:
             for key, places in by_object.items():
                 self._check_order(key, places)

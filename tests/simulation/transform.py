@@ -20,6 +20,9 @@ from firehose.records import Batch, FailedRows, Outcome
 
 OK, FAIL, DROP = range(3)
 
+#: How many partitions records go to.
+PARTITIONS = 6
+
 #: What a changed record ends in.
 CHANGED = b"!"
 
@@ -50,6 +53,15 @@ class Whims:
     def conversion(self) -> Conversion | None:
         """Return what turns records into columns, None where nothing does."""
         return Conversion(self) if self.mismatches else None
+
+    def partitioning(self, max_active: int) -> Partitions:
+        """Return what says which partition each record goes to."""
+        return Partitions(self, max_active)
+
+    def partition(self, record: bytes) -> int | None:
+        """Return the partition of a record now, None where it has none."""
+        number = int(self._number(record.removesuffix(CHANGED), 4) * 100)
+        return None if number >= 90 and not self.is_repaired else number % PARTITIONS
 
     def fits(self, record: bytes) -> bool:
         """Return whether a record fits the table now."""
@@ -93,6 +105,27 @@ class Transform:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class Partitions:
+    """Stands for the partitioning of a stream by what a function says."""
+
+    def __init__(self, whims: Whims, max_active: int) -> None:
+        self._whims = whims
+        self.max_active = max_active
+
+    async def apply(self, batch: Batch) -> tuple[Batch, FailedRows | None]:
+        await asyncio.sleep(0)
+        found = [self._whims.partition(each) for each in batch.data.to_pylist()]
+        is_good = np.array([each is not None for each in found])
+        good = batch.where(is_good)
+        groups = pa.array([f"{each}" for each in found if each is not None], pa.string())
+        failed = None
+        if not is_good.all():
+            failed = FailedRows.of(
+                Stage.PARTITION, batch.where(~is_good), codes="Z", messages="z", attempts=1, ended_ms=0
+            )
+        return Batch(good.shard, good.rows, good.changed, groups=groups), failed
 
 
 class Conversion:

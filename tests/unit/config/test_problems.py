@@ -97,7 +97,7 @@ def stream(text: str) -> str:
         (
             CATALOG + stream("convert: {format: §parqet, table: a.b}"),
             "streams.s.convert.format",
-            "unknown format; did you mean `parquet`? (got parqet); allowed: parquet",
+            "unknown format; did you mean `parquet`? (got parqet); allowed: orc, parquet",
         ),
         (stream("encryption: §client_side"), "streams.s.encryption", "key_file"),
         (

@@ -141,7 +141,11 @@ async def test_a_key_names_one_object(world: ServiceWorld) -> None:
 @pytest.mark.parametrize(
     ("verb", "parameters", "says"),
     [
-        ("failed_ls", {"stage": "lunch"}, "no stage 'lunch'; stages: transform, convert"),
+        (
+            "failed_ls",
+            {"stage": "lunch"},
+            "no stage 'lunch'; stages: decompress, validate, transform, partition, active-partitions, convert",
+        ),
         ("failed_ls", {"limit": -1}, "limit must be a whole number of at least 0, not -1"),
         ("replay", {"limit": "many"}, "limit must be a whole number of at least 0, not 'many'"),
         ("replay", {"since_ms": True}, "since_ms must be a whole number"),
