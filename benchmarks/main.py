@@ -39,11 +39,11 @@ from firehose.aws import AwsClients
 from firehose.clock import SystemClock
 from firehose.components import Environment
 from firehose.converters.openx import OpenXConfig
-from firehose.kernels import SLAB_BYTES
 from firehose.delivery.outbox import Outbox
 from firehose.encoders.parquet import ParquetConfig
 from firehose.executors import InlineExecutor
 from firehose.filesystem import OsFileSystem
+from firehose.kernels import SLAB_BYTES
 from firehose.protocols import Delivery, TableSchema
 from firehose.records import RowSet
 from firehose.sinks.file import FileSink

@@ -11,6 +11,7 @@ from firehose.telemetry import MEASUREMENT, Event, Metrics
 
 #: What is told of a stream's record ids for as long as there is the stream.
 RECORD_ID_GAUGES = ("record_ids", "record_id_bytes", "record_id_window_seconds")
+PARTITION_GAUGES = ("active_partitions", "active_partitions_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,21 @@ class RecordIdsMeasured(Event):
         metrics.gauge(ids, "Record ids that are known.", self.ids, stream=self.stream)
         metrics.gauge(taken, "Bytes of record ids on the disk.", self.file_bytes, stream=self.stream)
         metrics.gauge(reach, "How far back known record ids reach.", self.reach_ms / 1_000, stream=self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsMeasured(Event):
+    """So many partitions of a stream are active, of so many that may be."""
+
+    level: ClassVar[int] = MEASUREMENT
+    stream: str
+    active: int
+    limit: int
+
+    def measure(self, metrics: Metrics) -> None:
+        active, limit = PARTITION_GAUGES
+        metrics.gauge(active, "Partitions with rows or objects under way.", self.active, stream=self.stream)
+        metrics.gauge(limit, "Partitions that may be active at once.", self.limit, stream=self.stream)
 
 
 @dataclass(frozen=True, slots=True)

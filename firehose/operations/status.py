@@ -53,6 +53,7 @@ async def _stream(service: Service, runner: StreamRunner) -> dict[str, Any]:
         "open_objects": worker.open_objects if worker else 0,
         "failed_quota_is_full": worker is not None and worker.is_failed_quota_full,
         "deduplicate": _deduplicate(worker),
+        "active_partitions": len(worker.partitions.names) if worker and worker.partitions else None,
         "last_error": None if error is None else {"code": error.code, "message": str(error)},
     }
 

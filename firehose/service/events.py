@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from firehose.delivery.events import RECORD_ID_GAUGES
+from firehose.delivery.events import PARTITION_GAUGES, RECORD_ID_GAUGES
 from firehose.telemetry import MEASUREMENT, Event, Metrics
 
 BACKLOG_RECORDS = "backlog_records"
@@ -121,7 +121,7 @@ class StreamRemoved(Event):
     discarded: int
 
     def measure(self, metrics: Metrics) -> None:
-        for name in (BACKLOG_RECORDS, OLDEST_RECORD, *RECORD_ID_GAUGES):
+        for name in (BACKLOG_RECORDS, OLDEST_RECORD, *RECORD_ID_GAUGES, *PARTITION_GAUGES):
             metrics.forget(name, stream=self.stream)
 
 

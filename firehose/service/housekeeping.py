@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from firehose.budget import ByteBudget
 from firehose.clock import Clock
-from firehose.delivery.events import RecordIdsMeasured, StepFailed
+from firehose.delivery.events import PartitionsMeasured, RecordIdsMeasured, StepFailed
 from firehose.delivery.plan import DESTINATION
 from firehose.delivery.worker import StreamWorker
 from firehose.errors import FirehoseError, StaleEpochError
@@ -74,6 +74,8 @@ async def measure(
             if runner.worker is not None and (known := runner.worker.known_ids) is not None:
                 reach_ms = known.reach_ms or 0
                 telemetry.emit(RecordIdsMeasured(runner.record.name, known.ids, known.file_bytes, reach_ms))
+            if runner.worker is not None and (partitions := runner.worker.partitions) is not None:
+                telemetry.emit(PartitionsMeasured(runner.record.name, len(partitions.names), partitions.limit))
         await asyncio.sleep(0)  # thousands of streams must not hold up puts
 
 

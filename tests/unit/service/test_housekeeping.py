@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from firehose.clock import HOUR_MS
-from firehose.delivery.events import RecordIdsMeasured
+from firehose.delivery.events import PartitionsMeasured, RecordIdsMeasured
 from firehose.delivery.plan import DESTINATION, FAILED
 from firehose.service import Service
 from firehose.service.backlog import waiting
@@ -78,8 +78,11 @@ def test_a_stream_that_is_no_more_is_in_no_gauge() -> None:
     for stream in ("clicks", "visits"):
         telemetry.emit(BacklogMeasured(stream, 3, 1_500))
         telemetry.emit(RecordIdsMeasured(stream, 7, 4_096, 2_500))
+        telemetry.emit(PartitionsMeasured(stream, 12, 500))
     assert 'firehose_backlog_records{stream="clicks"} 3.0' in text(telemetry)
     assert 'firehose_oldest_record_seconds{stream="clicks"} 1.5' in text(telemetry)
+    assert 'firehose_active_partitions{stream="clicks"} 12.0' in text(telemetry)
+    assert 'firehose_active_partitions_limit{stream="clicks"} 500.0' in text(telemetry)
     assert 'firehose_record_ids{stream="clicks"} 7.0' in text(telemetry)
     assert 'firehose_record_id_bytes{stream="clicks"} 4096.0' in text(telemetry)
     assert 'firehose_record_id_window_seconds{stream="clicks"} 2.5' in text(telemetry)

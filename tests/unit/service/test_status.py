@@ -8,7 +8,7 @@ import random
 import pytest
 
 from firehose.config.models import Configuration
-from firehose.delivery.events import RecordIdsMeasured
+from firehose.delivery.events import PartitionsMeasured, RecordIdsMeasured
 from firehose.errors import ThrottledError
 from firehose.state import Change, FinishIntent
 from tests.service_world import ServiceWorld, ask, put
@@ -108,3 +108,21 @@ async def test_a_stream_that_may_fail_no_more_records_says_so(world: ServiceWorl
         failed.unlink()
         await world.delivered(service)
         assert not (await ask(service, "status"))["streams"][0]["failed_quota_is_full"]
+
+
+async def test_active_partitions_are_shown_and_measured(world: ServiceWorld) -> None:
+    sink = {"type": "file", "path": str(world.lake), "prefix": "visits/!{partitionKeyFromQuery:c}/"}
+    partitioned = {"partition": {"query": "{c: .c}"}, "sink": sink, "buffer": {"interval": "900s"}}
+    async with world.running(visits=world.config("visits", **partitioned), plain=world.config("plain")) as service:
+        await put(service, "visits", b'{"c":1}', b'{"c":2}', b'{"c":1}')
+
+        async def is_measured() -> bool:
+            return any(event.active == 2 for event in world.telemetry.of(PartitionsMeasured))
+
+        await world.until(is_measured, "measuring")
+        shown = {each["name"]: each["active_partitions"] for each in (await ask(service, "status"))["streams"]}
+        assert shown == {"visits": 2, "plain": None}
+        await ask(service, "flush", stream="visits")
+        await world.delivered(service)
+        shown = {each["name"]: each["active_partitions"] for each in (await ask(service, "status"))["streams"]}
+        assert shown == {"visits": 0, "plain": None}
