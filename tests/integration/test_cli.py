@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from firehose.protocols import Stage
 from tests.daemon import CHECKED, COMMAND, Daemon, command, complaint, until
 from tests.integration.commands import text
 
@@ -173,7 +174,7 @@ def test_an_error_object_that_was_removed_is_told_and_ends_with_1(house: Daemon)
         (["audit", "klicks"], "no delivery stream 'klicks'; there are: clicks"),
         (["pause", "klicks"], "no delivery stream 'klicks'; there are: clicks"),
         (["replay", "--stream", "klicks"], "no delivery stream 'klicks'; there are: clicks"),
-        (["failed", "ls", "--stage", "lunch"], "no stage 'lunch'; stages: transform, convert"),
+        (["failed", "ls", "--stage", "lunch"], f"no stage 'lunch'; stages: {', '.join(Stage)}"),
         (["failed", "ls", "--limit", "-1"], "limit must be a whole number of at least 0, not -1"),
         (["failed", "show", "nothing"], "no failed record 'nothing': `firehose failed ls` shows their ids"),
     ],

@@ -51,7 +51,10 @@ def test_cat_prints_what_was_put(tmp_path: Path, compression: str) -> None:
     assert complaint(command("cat", "--key-file", tmp_path / "key", "--kms-key", "k", secret))
     copy = tmp_path / f"copy{packed.suffix if compression != 'none' else ''}"
     copy.write_bytes(packed.read_bytes())
-    assert command("cat", copy).stdout == body, "a copy without its metadata is told by its name"
+    if compression == "hadoop_snappy":  # whose name is that of the other form
+        assert "no header of snappy-java" in complaint(command("cat", copy))
+    else:
+        assert command("cat", copy).stdout == body, "a copy without its metadata is told by its name"
     copy.write_bytes(secret.read_bytes())
     said = complaint(command("cat", *key, copy))
     assert said.startswith(f"firehose: {copy} has no metadata") and ".firehose-sink/metadata" in said

@@ -5,11 +5,8 @@ The client is fetched and built by Maven, once, into the user's cache folder.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 import secrets
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +18,7 @@ from firehose.ciphers.cipher import ClientSideCipher
 from firehose.ciphers.keyrings import FileKeyring
 from firehose.errors import IntegrityError
 from firehose.executors import InlineExecutor
-from tests.services.server import CACHE, unavailable
+from tests.interop import maven
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.xdist_group("s3ec-java")]
 
@@ -42,19 +39,7 @@ class Place(NamedTuple):
 @pytest.fixture(scope="session")
 def classpath() -> str:
     """The client and our `Main`, built where this machine does not have this version of them yet."""
-    maven = shutil.which("mvn")
-    if maven is None or shutil.which("java") is None:
-        unavailable("the official Java client needs JDK 17 and Maven (apt-get install openjdk-17-jdk-headless maven)")
-    sources = sorted(path for path in PROJECT.rglob("*") if path.is_file())
-    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    build = CACHE / f"s3ec-java-{version}"
-    if not (build / "complete").exists():
-        command = [maven, "-B", "-q", "-ntp", "-f", PROJECT / "pom.xml", f"-Dbuild.folder={build}", "compile"]
-        built = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        if built.returncode:
-            unavailable(f"Maven could not build the Java client:\n{built.stdout[-2000:]}")
-        (build / "complete").touch()
-    return f"{build / 'classes'}{os.pathsep}{build / 'libraries'}/*"
+    return maven.classpath(PROJECT)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -17,8 +18,8 @@ import pytest
 from firehose.budget import ByteBudget
 from firehose.deduplication import RecordIdWindow
 from firehose.deduplication.entries import NO_ENTRIES, Entries, merged
-from firehose.delivery import buffer, plan
-from firehose.delivery.buffer import Cell
+from firehose.delivery import buffer, plan, spill
+from firehose.delivery.buffer import Cell, Part
 from firehose.delivery.intake import Intake
 from firehose.delivery.ledger import Ledger
 from firehose.delivery.outflow import Outflow
@@ -173,14 +174,12 @@ def groups_are_told_apart_before_their_rows_are_sorted(rows: Any, group: str) ->
     return rows, _sorted_by_group(rows, group)[1]
 
 
-@bug(buffer.Buffer, "let_go")
-def a_slab_goes_with_the_first_of_its_cells(self: buffer.Buffer, cell: Cell) -> Any:
-    freed_bytes = buffer.CELL_OVERHEAD_BYTES
-    for slab in {part.slab for part in cell.parts} & self._slabs[cell.outlet].keys():
-        freed_bytes += slab.held_bytes
-        self.held_bytes[cell.outlet] -= slab.held_bytes
-        del self._slabs[cell.outlet][slab]
-    return freed_bytes, [part.slab.path for part in cell.parts if part.slab.path is not None]
+_read_part = spill._read
+
+
+@bug(spill, "_read")
+def a_part_of_a_spilled_slab_is_read_from_its_beginning(part: Part) -> Any:
+    return _read_part(replace(part, start=0))
 
 
 # --- identities ------------------------------------------------------------------------------------------------------
@@ -227,7 +226,11 @@ def the_log_lets_failed_rows_go_before_they_are_in_the_outbox(self: StreamWorker
 
 
 #: These show where buffers are large and memory is little.
-CRAMPED = ("memory_has_no_bounds", "the_log_lets_failed_rows_go_before_they_are_in_the_outbox")
+CRAMPED = (
+    "memory_has_no_bounds",
+    "the_log_lets_failed_rows_go_before_they_are_in_the_outbox",
+    "a_part_of_a_spilled_slab_is_read_from_its_beginning",
+)
 
 
 # --- puts that are sent again ----------------------------------------------------------------------------------------

@@ -16,23 +16,14 @@ from firehose import arrow
 from firehose.components import BuildContext
 from firehose.errors import InvalidError
 from firehose.executors import InlineExecutor
-from firehose.kernels import Kernels, child
+from firehose.kernels import Kernels
 from firehose.protocols import Converted
 from firehose.records import Batch, Outcome
 from firehose.transforms import decompress
 from firehose.transforms.cloudwatch_logs import CloudWatchLogsConfig
 from firehose.transforms.decompress import DecompressConfig
 from firehose.transforms.json_schema import JsonSchemaConfig, JsonSchemaKernel
-
-
-class HereAndNow:
-    """A pool of processes that is this one."""
-
-    def __init__(self) -> None:
-        self._answer = child({})
-
-    async def call(self, request: bytes, *, timeout_ms: int, max_answer_bytes: int) -> bytes:
-        return self._answer(request)
+from tests.world import HereAndNow
 
 
 @pytest.fixture
