@@ -27,6 +27,13 @@ MAX_EVALUATED = 512
 #: How long the name of a folder may be in a file system, and so in a key that partition keys made. Units: bytes.
 MAX_FOLDER_BYTES = 255
 
+#: The longest key of S3, and about the longest name of an object: stream, version, time, UUID and the endings.
+MAX_KEY_BYTES = 1_024
+MAX_NAME_BYTES = 160
+
+#: A folder that sinks keep for themselves.
+RESERVED = ".firehose-sink"
+
 #: What partition keys must not hold: control characters, and halves of characters, which no key can.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -195,8 +202,14 @@ class Prefix:
         folders = evaluated.split("/")
         if "." in folders or ".." in folders:
             return "the partition keys make a folder '.' or '..'"
-        if any(len(folder.encode()) > MAX_FOLDER_BYTES for folder in folders):
-            return f"the partition keys make the name of a folder longer than {MAX_FOLDER_BYTES} bytes"
+        if folders[0] == RESERVED:
+            return f"the partition keys make a folder {RESERVED!r} at the top, which sinks keep for themselves"
+        # the name of the object follows the last piece
+        longest = max(len(folders[-1].encode()) + MAX_NAME_BYTES, *(len(folder.encode()) for folder in folders))
+        if longest > MAX_FOLDER_BYTES:
+            return f"the partition keys make the name of a folder or an object longer than {MAX_FOLDER_BYTES} bytes"
+        if len(evaluated.encode()) + MAX_NAME_BYTES > MAX_KEY_BYTES:
+            return f"the key is longer than {MAX_KEY_BYTES} bytes with these partition keys"
         return None
 
     def _longest(self, keys: Mapping[PartitionKey, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from firehose.protocols import Stage
 from firehose.units import parse_duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,7 +72,7 @@ def filter_options(command: F) -> F:
     for option in reversed(
         [
             click.option("--stream", help="Only this stream's."),
-            click.option("--stage", help="Only those that failed at this stage: transform or convert."),
+            click.option("--stage", help=f"Only those that failed at this stage: {', '.join(Stage)}."),
             click.option("--code", help="Only those with this error code, as `failed stats` shows it."),
             click.option("--since", "since_ms", type=Moment(), help=f"Only those that arrived at or after {MOMENT}."),
             click.option("--until", "until_ms", type=Moment(), help=f"Only those that arrived before {MOMENT}."),

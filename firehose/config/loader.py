@@ -26,7 +26,7 @@ from firehose.config.document import (
     section,
 )
 from firehose.config.explain import Spot, explain, locate, show, without_secrets
-from firehose.config.lookups import function_findings, table_findings
+from firehose.config.lookups import function_findings, query_findings, table_findings
 from firehose.config.models import Configuration, SinkConfig, StreamConfig, StreamName
 from firehose.config.shape import Shape
 from firehose.errors import ConfigError, Problem
@@ -69,7 +69,8 @@ class Loaded:
         """
         tables, doubted = await table_findings(self.configuration)
         functions = await function_findings(self.configuration, clock, telemetry)
-        return self._told((*tables, *functions)), self._told(doubted)
+        queries = await query_findings(self.configuration, clock, telemetry)
+        return self._told((*tables, *functions, *queries)), self._told(doubted)
 
     def _told(self, found: Iterable[Finding]) -> list[Problem]:
         return in_order((self.problem(each) for each in found if not _is_echo(each, self.left_out)), self.files)

@@ -15,8 +15,11 @@ from firehose.components import FunctionConfig
 from firehose.config.checks import Finding
 from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.errors import FirehoseError, NotFoundError
+from firehose.executors import InlineExecutor
+from firehose.kernels import Kernels
 from firehose.keys import Prefix
-from firehose.processes import ChildDiedError
+from firehose.partitioning import PartitionKernel
+from firehose.processes import ChildDiedError, ProcessPool
 from firehose.protocols import TableSchema
 from firehose.telemetry import Emitter
 from firehose.transforms.contract import FunctionArn, InvocationError
@@ -24,6 +27,9 @@ from firehose.transforms.local import LocalFunction
 
 #: How many functions are loaded at once: each may take all the memory it is granted.
 FUNCTIONS_AT_ONCE = 4
+
+#: What reading a query may take: jq computes what is constant in it.
+QUERY_MEMORY_BYTES = 2**30
 
 
 async def table_findings(configuration: Configuration) -> tuple[list[Finding], list[Finding]]:
@@ -96,6 +102,34 @@ async def function_findings(configuration: Configuration, clock: Clock, telemetr
             if config.path.is_file()
         ]
     return [found for task in tasks if (found := task.result())]
+
+
+async def query_findings(configuration: Configuration, clock: Clock, telemetry: Emitter) -> list[Finding]:
+    """Let jq read each query in a process of its own, and return what is wrong with them."""
+    pool = ProcessPool(
+        "firehose.kernels:child",
+        {},
+        processes=1,
+        memory_bytes=QUERY_MEMORY_BYTES,
+        clock=clock,
+        telemetry=telemetry,
+        name="validate",
+    )
+    kernels, found = Kernels(InlineExecutor(), pool), list[Finding]()
+    try:
+        for name, stream in configuration.streams.items():
+            try:
+                if stream.partition is not None and stream.sink:
+                    kernel = PartitionKernel(stream.partition.query, stream.sink.prefix)
+                    await kernels.run(kernel, PartitionKernel.nothing)
+            except ValueError:
+                continue  # told already: query and prefix do not belong together
+            except FirehoseError as error:
+                path = ("streams", name, "partition", "query")
+                found.append(Finding(path, f"cannot be used: {error}", also=("streams", name, "sink", "prefix")))
+    finally:
+        await pool.close()
+    return found
 
 
 def _finding(name: str, message: str) -> Finding:

@@ -30,10 +30,14 @@ _KNOWN_GROUPS: Final = 16_384
 class PartitionKernel:
     """Finds the values of a prefix's partition keys in records, and beside them what a function said.
 
-    Errors: ValueError where jq cannot read the query, or query and prefix do not belong together.
+    Errors: ValueError where query and prefix do not belong together. A query that jq cannot read shows when it runs.
     """
 
     schema: Final = pa.schema([pa.field("group", pa.string(), nullable=False)])
+    #: What it is given, without rows: whoever only wants to know whether the query can be read asks about these.
+    nothing: Final = pa.RecordBatch.from_pylist(
+        [], schema=pa.schema([pa.field("data", pa.large_binary()), pa.field("partition_keys", pa.string())])
+    )
     releases_gil: Final = False
     factory: Final = "firehose.partitioning:partition_kernel"
     ending: Final = (EXTRACTION_FAILED, ENDS_ITS_PROCESS)
@@ -54,6 +58,8 @@ class PartitionKernel:
 
         A step for each record: 3 µs for one of 400 bytes, or what jq takes.
         """
+        if self._query is not None:
+            self._query.read()
         groups: list[str] = []
         failed: list[int] = []
         messages: list[str] = []

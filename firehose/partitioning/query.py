@@ -44,17 +44,28 @@ class _AskJqError(Exception):
 
 
 class Query:
-    """One query, ready to be asked. Errors: ValueError where jq cannot read it."""
+    """One query. jq itself comes in only where it is asked, and belongs into a process of its own then: it computes
+    what is constant when it reads a query, and ends its process where that takes too much memory."""
 
     def __init__(self, text: str) -> None:
+        self.text = text
+        self.paths = _plain_paths(text)
+        self._program: Any = None
+
+    def read(self) -> None:
+        """Let jq read the query, where it is needed. Errors: ValueError."""
+        if self.paths is None:
+            self._compiled()
+
+    def _compiled(self) -> Any:
         import jq
 
-        self.text = text
-        try:
-            self._program = jq.compile(text)
-        except ValueError as error:
-            raise ValueError(f"jq cannot read the query {text!r}: {error}") from error
-        self.paths = _plain_paths(text)
+        if self._program is None:
+            try:
+                self._program = jq.compile(self.text)
+            except ValueError as error:
+                raise ValueError(f"jq cannot read the query {self.text!r}: {error}") from error
+        return self._program
 
     @property
     def names(self) -> frozenset[str] | None:
@@ -74,7 +85,7 @@ class Query:
     def ask_jq(self, record: bytes) -> Mapping[str, Any]:
         """Return what jq itself makes of a record that is one JSON value. Errors: QueryError."""
         try:
-            answers = self._program.input_text(record.decode()).all()
+            answers = self._compiled().input_text(record.decode()).all()
         except ValueError as error:
             raise QueryError(f"jq: {error}") from error
         if len(answers) != 1:

@@ -11,9 +11,17 @@ from typing import Any
 from firehose.catalogs.cache import Recent
 from firehose.catalogs.first_of import FirstOf
 from firehose.catalogs.glue import GlueCatalog
-from firehose.components import BuildContext, ConvertConfig, Environment, FunctionConfig, GlueConfig, StreamIdentity
+from firehose.components import (
+    BuildContext,
+    ConvertConfig,
+    Environment,
+    FunctionConfig,
+    GlueConfig,
+    ObjectSinkConfig,
+    StreamIdentity,
+)
 from firehose.compressors.none import NoneConfig
-from firehose.config.models import BufferConfig, DeduplicateConfig, StreamConfig
+from firehose.config.models import BufferConfig, DeduplicateConfig, PartitionConfig, StreamConfig
 from firehose.delivery.buffer import Hints
 from firehose.delivery.conversion import Conversion
 from firehose.delivery.partitioning import Partitioning
@@ -24,6 +32,7 @@ from firehose.executors import Executor
 from firehose.kernels import Kernels
 from firehose.keys import Prefix
 from firehose.partitioning import PartitionKernel
+from firehose.processes import ChildDiedError, ChildError, ChildTimeoutError
 from firehose.protocols import Catalog, Encoder, Stage
 
 #: Firehose's defaults: an object of raw records is closed at 5 MiB, a columnar one at 128 MiB.
@@ -139,12 +148,16 @@ def _deduplication(config: DeduplicateConfig | None) -> Deduplication | None:
 def _partitioning(config: StreamConfig, shared: Shared) -> Partitioning | None:
     if config.partition is None:
         return None
-    try:
-        kernel = PartitionKernel(config.partition.query, config.sink.prefix)
-    except ValueError as error:
-        raise InvalidError(str(error)) from error
+    kernel = _partition_kernel(config.partition, config.sink)
     clock, max_active = shared.environment.clock, config.partition.max_active
     return Partitioning(kernel, shared.kernels, clock, max_active=max_active)
+
+
+def _partition_kernel(config: PartitionConfig, sink: ObjectSinkConfig) -> PartitionKernel:
+    try:
+        return PartitionKernel(config.query, sink.prefix)
+    except ValueError as error:
+        raise InvalidError(str(error)) from error
 
 
 def _conversion(convert: ConvertConfig | None, shared: Shared) -> Conversion | None:
@@ -164,6 +177,19 @@ def catalog_of(convert: ConvertConfig, shared: Shared) -> Catalog:
         known = ", ".join(shared.catalogs) or "none"
         raise InvalidError(f"convert: `catalog` must name one of the catalogs; defined: {known}")
     return FirstOf(found)
+
+
+async def require_query(config: StreamConfig, shared: Shared) -> None:
+    """Return where the query of a stream's partitions can be used: a process of its own has read it.
+
+    Errors: InvalidError.
+    """
+    if config.partition is None:
+        return
+    try:
+        await shared.kernels.run(_partition_kernel(config.partition, config.sink), PartitionKernel.nothing)
+    except (ChildError, ChildDiedError, ChildTimeoutError) as error:
+        raise InvalidError(f"partition: {error}") from error
 
 
 async def require_table(config: StreamConfig, shared: Shared) -> None:

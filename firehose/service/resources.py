@@ -24,6 +24,10 @@ from firehose.telemetry import Emitter
 SINK_THREADS = 64
 
 
+#: What a converter process may allocate: a record, or a query, that takes more fails alone.
+KERNEL_MEMORY_BYTES = 2 * 2**30
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Everything of a service that must be closed."""
@@ -87,7 +91,7 @@ async def open_resources(server: ServerConfig, directory: DataDirectory, clock: 
             "firehose.kernels:child",
             {},
             processes=cores,
-            memory_bytes=None,
+            memory_bytes=KERNEL_MEMORY_BYTES,
             clock=clock,
             telemetry=telemetry,
             name="converter",

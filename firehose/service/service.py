@@ -44,7 +44,7 @@ from firehose.service.housekeeping import (
     spill_when_asked,
     tidy,
 )
-from firehose.service.planning import Shared, require_table
+from firehose.service.planning import Shared, require_query, require_table
 from firehose.service.removal import discard, is_finished, sweep
 from firehose.service.replays import Replays
 from firehose.service.resources import Resources, open_resources
@@ -294,6 +294,7 @@ class Service:
         body, now_ms = definition_of(config, dict(definition)), self.environment.clock.now_ms()
         self._creating.add(name)
         try:
+            await require_query(config, self._shared)
             await require_table(config, self._shared)
             record = await self._save(StreamRecord(uuid.uuid4().hex, name, "api", body, 1, now_ms))
         finally:

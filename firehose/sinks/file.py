@@ -40,13 +40,13 @@ from firehose.errors import (
     ThrottledError,
     UnavailableError,
 )
-from firehose.keys import Prefix, object_key, object_uuid
+from firehose.keys import RESERVED, Prefix, object_key, object_uuid
 from firehose.protocols import Delivery, ObjectInfo, Receipt
 from firehose.sinks.body import CHUNK_BYTES, verified_chunks
 
 #: The folder of what is not for readers; the dot hides it from globs and from readers of tables. Not `.firehose`: that
 #: is what the service's own data directory is called, which may lie in the same folder.
-HIDDEN = ".firehose-sink"
+HIDDEN = RESERVED
 
 #: How old an unfinished file must be to count as left behind by a crash: no delivery takes a day.
 LEFT_BEHIND_MS = 24 * 3_600_000

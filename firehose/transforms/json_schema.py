@@ -23,6 +23,9 @@ NO_JSON: Final = "JsonSchema.ParseError"
 #: Keywords whose value is a schema by itself, to be found elsewhere.
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
+#: Keywords whose value is no schema, whatever it looks like.
+_VALUES: Final = ("const", "default", "enum", "examples")
+
 #: Characters of what the library says that are kept for each record.
 _DETAIL_CHARACTERS: Final = 300
 
@@ -97,22 +100,27 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     """Return where a schema can be used. Errors: ValueError."""
     from jsonschema import validators
     from jsonschema.exceptions import SchemaError
+    from referencing.exceptions import Unresolvable
 
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            raise ValueError(
-                f"the schema refers to {reference!r}; it may refer to nothing but itself, like '#/$defs/a'"
-            )
     try:
+        for reference in _references(schema):
+            if not reference.startswith("#"):
+                raise ValueError(f"it refers to {reference!r}; it may refer to nothing but itself, like '#/$defs/a'")
         validators.validator_for(schema, default=validators.Draft202012Validator).check_schema(schema)
+        for engine in {"python", _best_engine()}:
+            list(_ENGINES[engine](schema)({}))  # which also looks up what it refers to
     except SchemaError as error:
         raise ValueError(f"no JSON Schema: {error.json_path}: {error.message}") from error
+    except RecursionError as error:
+        raise ValueError("the schema is nested too deeply, or refers to itself without end") from error
+    except (Unresolvable, ValueError) as error:
+        raise ValueError(f"the schema cannot be used: {error}") from error
 
 
 def _references(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         yield from (text for name in _REFERENCES if isinstance(text := value.get(name), str))
-        value = list(value.values())
+        value = [each for name, each in value.items() if name not in _VALUES]
     if isinstance(value, list):
         for each in value:
             yield from _references(each)
@@ -152,13 +160,17 @@ def _in_python(schema: Mapping[str, Any]) -> Callable[[Any], Iterable[Breach]]:
 def _in_rust(schema: Mapping[str, Any]) -> Callable[[Any], Iterable[Breach]]:
     import jsonschema_rs
 
-    validator = jsonschema_rs.validator_for(dict(schema))
+    validator = jsonschema_rs.validator_for(dict(schema), retriever=_refuse)
 
     def breaches(value: Any) -> Iterator[Breach]:
         for error in validator.iter_errors(value):
             yield Breach(_path(error.instance_path), str(error.schema_path[-1]), error.message)
 
     return breaches
+
+
+def _refuse(address: str) -> Any:
+    raise ValueError(f"nothing is fetched from {address}")
 
 
 def _best_engine() -> str:

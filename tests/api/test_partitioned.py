@@ -104,14 +104,6 @@ async def test_a_partitioned_stream_from_a_file_is_described_too(face: Any, tmp_
             "Parameters of the MetadataExtraction processor are",
         ),
         (
-            {
-                "ProcessingConfiguration": processing(
-                    processor("MetadataExtraction", **EXTRACTION | {"MetadataExtractionQuery": "{"})
-                )
-            },
-            "jq cannot read the query '{'",
-        ),
-        (
             {"DynamicPartitioningConfiguration": {"Enabled": False}},
             "The MetadataExtraction processor can only be used when Dynamic Partitioning is enabled.",
         ),

@@ -220,10 +220,25 @@ def test_values_that_are_fit_for_a_key(value: str) -> None:
         ("..", "make a folder '.' or '..'"),
         ("a/./b", "make a folder '.' or '..'"),
         ("a/../../b", "make a folder '.' or '..'"),
-        ("ä" * 128, "make the name of a folder longer than 255 bytes"),
+        ("ä" * 128, "make the name of a folder or an object longer than 255 bytes"),
+        ("語/" * 230 + "a", "the key is longer than 1024 bytes"),
         ("ab/" * 200 + "c", "the prefix has 611 characters with these partition keys, more than 512"),
     ],
 )
 def test_values_that_are_not_fit_for_a_key(value: str, complaint: str) -> None:
     found = PARTITIONED.complaint(["c", value])
     assert found is not None and complaint in found
+
+
+def test_room_is_left_for_the_name_behind_the_last_piece() -> None:
+    prefix = Prefix.parse("a/!{partitionKeyFromQuery:k}-")
+    assert prefix.complaint(["x" * 94]) is None
+    found = prefix.complaint(["x" * 95])
+    assert found is not None and "the name of a folder or an object longer than 255 bytes" in found
+
+
+def test_the_folder_that_sinks_keep_for_themselves_is_no_partition() -> None:
+    prefix = Prefix.parse("!{partitionKeyFromQuery:k}/")
+    found = prefix.complaint([".firehose-sink/0"])
+    assert found is not None and "which sinks keep for themselves" in found
+    assert prefix.complaint([".firehose"]) is None

@@ -284,3 +284,21 @@ def test_shows_where_a_value_repeated_by_an_alias_is_written(problems: Problems)
     found = problems(text)
     assert [(each.line, each.column) for each in found] == [(line, column)] * 3
     assert [each.key for each in found] == [f"streams.{name}.delimiter" for name in ("one", "two", "three")]
+
+
+async def test_says_which_query_jq_cannot_read(loaded: Load) -> None:
+    def partitioned(query: str) -> str:
+        sink = 'sink: {type: file, path: out, prefix: "!{partitionKeyFromQuery:c}/"}'
+        return f"streams: {{s: {{{sink}, partition: {{query: §'{query}'}}}}}}"
+
+    for query, wrong in (
+        ("{c: .c}", ""),
+        ("{c: .c | tostring}", ""),
+        ("{c: .c | tostrin}", "tostrin/0 is not defined"),
+    ):
+        text, line, column = marked(partitioned(query))
+        found = await looked_up(loaded(text))
+        assert [(each.line, each.column, each.key) for each in found] == [
+            (line, column, "streams.s.partition.query")
+        ] * bool(wrong)
+        assert all(wrong in each.message for each in found)

@@ -55,7 +55,6 @@ def test_no_records_are_no_groups() -> None:
         ),
         ("{c: .c}", "!{partitionKeyFromLambda:c}/", "the query makes 'c', which the prefix does not hold"),
         (".", "!{partitionKeyFromLambda:c}/", "there is a query, but the prefix holds none of its keys"),
-        ("{c: ", BOTH, "jq cannot read the query"),
         ("{c: .c}", "plain/", "with partitioning it must hold"),
     ],
 )
@@ -63,3 +62,9 @@ def test_query_and_prefix_belong_together(query: str | None, prefix: str, why: s
     with pytest.raises(ValueError) as refused:
         PartitionKernel(query, prefix)
     assert why in str(refused.value)
+
+
+def test_a_query_that_jq_cannot_read_shows_when_it_runs_also_without_records() -> None:
+    kernel = PartitionKernel("{c: ", BOTH)
+    with pytest.raises(ValueError, match="jq cannot read the query"):
+        kernel.run(PartitionKernel.nothing)

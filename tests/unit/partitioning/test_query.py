@@ -58,7 +58,7 @@ def test_the_keys_of_a_query_are_known_where_they_can_be_seen(query: str, names:
 @pytest.mark.parametrize("query", ["{a: .b", "{a: }", "frobnicate(.a)", ""])
 def test_a_query_that_jq_cannot_read_is_refused(query: str) -> None:
     with pytest.raises(ValueError, match="jq cannot read the query"):
-        Query(query)
+        Query(query).read()
 
 
 @pytest.mark.parametrize(

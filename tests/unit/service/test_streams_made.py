@@ -253,3 +253,27 @@ async def test_pausing_a_stream_while_it_is_deleted_does_not_bring_it_back(world
         with pytest.raises(NotFoundError, match="'clicks' was removed"):
             await runner.pause(False)
         assert await service.state.streams() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("{c: ", "jq cannot read the query"),
+        # computed while it is read, at which jq ends its process
+        ('{c: (["0" * 400000000, "1" * 400000000, "2" * 400000000] | length)}', "partition: "),
+        ("{c: ([range(1000000000)] | length)}", None),  # computed only when it is asked
+    ],
+)
+async def test_a_query_is_read_in_a_process_of_its_own_before_a_stream_is_made(
+    world: ServiceWorld, monkeypatch: pytest.MonkeyPatch, query: str, why: str | None
+) -> None:
+    monkeypatch.setattr("firehose.service.resources.KERNEL_MEMORY_BYTES", 2**29)
+    sink = {"type": "file", "path": str(world.lake), "prefix": "!{partitionKeyFromQuery:c}/"}
+    config = world.config(partition={"query": query}, sink=sink)
+    async with world.running() as service:
+        if why is None:
+            await service.create_stream("clicks", config, definition={})
+        else:
+            with pytest.raises(InvalidError) as refused:
+                await service.create_stream("clicks", config, definition={})
+            assert why in str(refused.value) and "clicks" not in service.runners

@@ -175,6 +175,9 @@ NO_SCHEMA = [
     ("{", "cannot be read"),
     ('{"type": "strin"}', "no JSON Schema: $.type: 'strin' is not valid"),
     ('{"properties": {"a": {"$ref": "http://example.com/x.json"}}}', "refers to 'http://example.com/x.json'"),
+    ('{"$ref": "#/nope"}', "cannot be used: "),
+    ('{"$schema": "http://127.0.0.1:9/x"}', "cannot be used: "),
+    ('{"not": ' * 400 + "{}" + "}" * 400, "nested too deeply"),
     ('{"anyOf": [{"$ref": "other.json"}]}', "refers to 'other.json'; it may refer to nothing but itself"),
 ]
 
