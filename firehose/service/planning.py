@@ -184,7 +184,7 @@ async def require_query(config: StreamConfig, shared: Shared) -> None:
 
     Errors: InvalidError.
     """
-    if config.partition is None:
+    if config.partition is None or config.partition.query is None:
         return
     try:
         await shared.kernels.run(_partition_kernel(config.partition, config.sink), PartitionKernel.nothing)

@@ -51,7 +51,11 @@ async def test_an_edited_stream_delivers_its_backlog_as_it_is_defined_now(world:
     repair = break_lake(world)
     async with world.running(clicks=world.config()) as service:
         await put(service, "clicks", b"before")
-        await world.until(lambda: open_objects(service) == 1)
+
+        async def is_sealed() -> bool:
+            return bool((await service.state.load(runner_of(service).record.uid)).intents)
+
+        await world.until(is_sealed)
         runner_of(service).worker.pause(True)
         await put(service, "clicks", b"waiting")
     repair()
