@@ -13,7 +13,7 @@ from firehose.errors import NotFoundError
 from firehose.service.events import RowsOfNobody, StreamDefined, StreamOrphaned, StreamRemoved, WorkerFailed
 from firehose.service.runner import config_of, definition_of
 from firehose.state import StreamRecord
-from tests.service_world import ServiceWorld, ask, break_lake, open_objects, put, runner_of, total
+from tests.service_world import ServiceWorld, ask, break_lake, put, runner_of, total
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
