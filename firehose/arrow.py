@@ -62,11 +62,6 @@ def take(rows: pa.RecordBatch, indices: npt.NDArray[np.integer[Any]]) -> pa.Reco
     return rows.take(pa.array(indices, pa.int64()))
 
 
-def where(rows: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
-    """Return the rows for which `mask` is true, without a copy where that is all of them."""
-    return rows if bool(mask.all()) else rows.filter(pa.array(mask))
-
-
 def equal(column: pa.StringArray, value: str) -> Mask:
     """Return for each text whether it is `value`. Shape: as `column`, which has no NULLs."""
     found: Mask = pc.equal(column, value).to_numpy(zero_copy_only=False)
@@ -77,6 +72,11 @@ def is_valid(column: pa.Array) -> Mask:
     """Return for each value whether it is one, and no NULL. Shape: as `column`."""
     found: Mask = column.is_valid().to_numpy(zero_copy_only=False)
     return found
+
+
+def numbers_of(column: pa.StringArray, words: pa.StringArray) -> Ints:
+    """Return the place of each text among `words`, -1 where it is none of them. Shape: as `column`."""
+    return ints(pc.index_in(column, words).fill_null(-1))
 
 
 def ints(column: pa.Array) -> Ints:

@@ -184,6 +184,23 @@ class Converted:
     #: Units: how often something was visibly cut or ignored, by a bounded word (`unknown_key`, `cut_text`).
     remarks: Mapping[str, int] = field(default_factory=dict)
 
+    def sort(self, batch: Batch, stage: Stage, *, ended_ms: int) -> tuple[Batch, tuple[FailedRows, ...]]:
+        """Return the rows of the batch that it was asked about which are good, and those that failed at `stage`."""
+        if not len(self.failed):
+            return batch, ()
+        is_good = np.ones(len(batch), np.bool_)
+        is_good[self.failed] = False
+        failed = FailedRows.of(
+            stage,
+            batch.take(self.failed),
+            codes=self.codes,
+            messages=self.messages,
+            details=self.details or "",
+            attempts=1,
+            ended_ms=ended_ms,
+        )
+        return batch.where(is_good), (failed,)
+
 
 class Converter(Protocol):
     """Turns a column of JSON records into typed columns. Sync: it is CPU."""

@@ -16,6 +16,7 @@ from firehose.config.document import KeyPath
 from firehose.config.models import Configuration, ServerConfig, StreamConfig
 from firehose.errors import ConfigError
 from firehose.keys import Prefix, zone
+from firehose.partitioning import PartitionKernel
 
 #: Nobody means objects of fewer bytes: a unit was forgotten.
 SMALL_BUFFER_BYTES = 1024
@@ -138,8 +139,6 @@ def _partition_findings(stream: StreamConfig, sink: ObjectSinkConfig, path: KeyP
         yield Finding((*path, "sink", "prefix"), str(error), also=(*path, "partition"))
         return
     if stream.partition is not None:
-        from firehose.partitioning import PartitionKernel  # its libraries are for those who partition
-
         try:
             PartitionKernel(stream.partition.query, sink.prefix)
         except ValueError as error:

@@ -87,6 +87,8 @@ class Buffer:
         self._hints = hints
         self._open: dict[str, dict[str, Cell]] = {outlet: {} for outlet in hints}
         self._full: dict[str, list[Cell]] = {outlet: [] for outlet in hints}
+        #: Cells that are being sealed: taken, and neither put back nor let go.
+        self._taken: dict[str, dict[Cell, None]] = {outlet: {} for outlet in hints}
         #: Slabs in memory, oldest first.
         self._slabs: dict[str, dict[Slab, None]] = {outlet: {} for outlet in hints}
         #: Payload bytes of each outlet's cells, in memory or spilled.
@@ -142,17 +144,20 @@ class Buffer:
         for cell in sorted(aged, key=lambda cell: cell.since_ms)[: most - len(taken)]:
             taken.append(open_cells.pop(cell.group))
         self.waiting_bytes[outlet] -= sum(cell.data_bytes for cell in taken)
+        self._taken[outlet].update(dict.fromkeys(taken))
         return taken
 
     def put_back(self, cells: Sequence[Cell]) -> None:
         """Take back cells that could not be sealed: they are due, and they may spill meanwhile."""
         for cell in reversed(cells):
+            del self._taken[cell.outlet][cell]
             self._full[cell.outlet].insert(0, cell)
             self.full_bytes[cell.outlet] += cell.data_bytes
             self.waiting_bytes[cell.outlet] += cell.data_bytes
 
     def let_go(self, cell: Cell) -> tuple[int, list[Path]]:
         """Forget a cell that was taken and sealed; return the bytes held less, and files that nobody needs any more."""
+        del self._taken[cell.outlet][cell]
         freed_bytes, unneeded = CELL_OVERHEAD_BYTES, []
         for part in cell.parts:
             slab = part.slab
@@ -190,8 +195,8 @@ class Buffer:
         return min((cell.due_ms(hints, is_caught_up=is_caught_up) for cell in cells), default=None)
 
     def groups(self, outlet: str) -> set[str]:
-        """Return the groups that rows wait for."""
-        return {*self._open[outlet], *(cell.group for cell in self._full[outlet])}
+        """Return the groups of rows that wait, or are being sealed."""
+        return {*self._open[outlet], *(cell.group for cell in (*self._full[outlet], *self._taken[outlet]))}
 
     @property
     def is_empty(self) -> bool:

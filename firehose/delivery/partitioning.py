@@ -28,7 +28,7 @@ class Partitioning:
         self._clock = clock
         self.max_active = max_active
 
-    async def apply(self, batch: Batch) -> tuple[Batch, FailedRows | None]:
+    async def apply(self, batch: Batch) -> tuple[Batch, tuple[FailedRows, ...]]:
         """Return the rows that have a group, with it, and those that have none.
 
         Errors: those of `Kernels.run`.
@@ -36,22 +36,8 @@ class Partitioning:
         keys = pa.nulls(len(batch), pa.string()) if batch.partition_keys is None else batch.partition_keys
         given = pa.RecordBatch.from_arrays([batch.data, keys], names=["data", "partition_keys"])
         found = await self._kernels.run(self._kernel, given)
-        is_good = np.ones(len(batch), np.bool_)
-        is_good[found.failed] = False
-        good = batch.where(is_good)
-        placed = Batch(good.shard, good.rows, good.changed, groups=found.columns.column("group"))
-        if not len(found.failed):
-            return placed, None
-        failed = FailedRows.of(
-            Stage.PARTITION,
-            batch.take(found.failed),
-            codes=found.codes,
-            messages=found.messages,
-            details=found.details or "",
-            attempts=1,
-            ended_ms=self._clock.now_ms(),
-        )
-        return placed, failed
+        good, failed = found.sort(batch, Stage.PARTITION, ended_ms=self._clock.now_ms())
+        return Batch(good.shard, good.rows, good.changed, groups=found.columns.column("group")), failed
 
 
 class ActivePartitions:
@@ -72,7 +58,7 @@ class ActivePartitions:
         """The groups that are active."""
         return {*self._holding(), *self._coming}
 
-    def admit(self, batch: Batch) -> tuple[Batch, FailedRows | None]:
+    def admit(self, batch: Batch) -> tuple[Batch, tuple[FailedRows, ...]]:
         """Return the rows that may go on, and those of groups that would be too many. `arrived` must follow."""
         assert batch.groups is not None
         groups = batch.groups.dictionary_encode()
@@ -81,7 +67,7 @@ class ActivePartitions:
         refused = set(fresh[max(0, self.limit - len(active)) :])
         self._coming.update(word for word in words if word not in refused)
         if not refused:
-            return batch, None
+            return batch, ()
         is_refused = np.array([word in refused for word in words])[groups.indices.to_numpy()]
         failed = FailedRows.of(
             Stage.ACTIVE_PARTITIONS,
@@ -92,7 +78,7 @@ class ActivePartitions:
             attempts=1,
             ended_ms=self._clock.now_ms(),
         )
-        return batch.where(~is_refused), failed
+        return batch.where(~is_refused), (failed,)
 
     def arrived(self, batch: Batch) -> None:
         """Say that admitted rows are in their cells now."""

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 
 from firehose.budget import BudgetShare
@@ -191,23 +190,9 @@ class Sealer:
         found = await self._plan.conversion.convert(prepared, slab.data)
         if found.remarks:
             self._telemetry.emit(ConversionRemarks(self._plan.identity.name, found.remarks))
-        if not len(found.failed):
-            return found.columns, slab
-        bad = slab.take(found.failed)
-        made.failed.append(
-            FailedRows.of(
-                Stage.CONVERT,
-                bad,
-                codes=found.codes,
-                messages=found.messages,
-                details=found.details or "",
-                attempts=1,
-                ended_ms=self._clock.now_ms(),
-            )
-        )
-        good = np.ones(len(slab), np.bool_)
-        good[found.failed] = False
-        return found.columns, slab.where(good)
+        good, failed = found.sort(slab, Stage.CONVERT, ended_ms=self._clock.now_ms())
+        made.failed += failed
+        return found.columns, good
 
     async def _slabs(self, cell: Cell) -> AsyncIterator[Batch]:
         """Yield the rows of a cell in slabs: small pieces of one shard together, large ones in parts."""

@@ -264,7 +264,7 @@ class StreamWorker:
             dropped, ok, created = dropped | outcome.dropped, outcome.ok, created + outcome.created
         if self.plan.partitioning is not None and len(ok):
             ok, unplaced = await self._steps.run("partition", partial(self.plan.partitioning.apply, ok))
-            failed += [await self._with_originals(unplaced)] if unplaced is not None else []
+            failed += [await self._with_originals(each) for each in unplaced]
         return Outcome(ok, tuple(failed), dropped, created).check(batch)
 
     async def _prepare(self, batch: Batch) -> Outcome:
@@ -273,8 +273,8 @@ class StreamWorker:
         if self.partitions is None or outcome.ok.groups is None:
             return outcome
         ok, refused = self.partitions.admit(outcome.ok)
-        failed = (*outcome.failed, await self._with_originals(refused)) if refused is not None else outcome.failed
-        return replace(outcome, ok=ok, failed=failed).check(batch)
+        failed = [await self._with_originals(each) for each in refused]
+        return replace(outcome, ok=ok, failed=(*outcome.failed, *failed)).check(batch)
 
     async def _with_originals(self, failed: FailedRows) -> FailedRows:
         """Return the failures with the bytes that the producer sent."""

@@ -35,6 +35,10 @@ _STEP = re.compile(rf"{_NAME}|{_TEXT}")
 _KEY = re.compile(rf"[{{,]\s*(?:({_NAME}|{_TEXT})\s*(?=[:,}}])|[$@])")
 
 
+#: A text in a query.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
 class QueryError(Exception):
     """The query has no answer for a record."""
 
@@ -166,7 +170,7 @@ def _names_of(text: str) -> frozenset[str] | None:
                 return None
             names.add(_word(found[1]))
         if body[at] == '"':
-            quoted = re.compile(r'"(?:[^"\\]|\\.)*"').match(body, at)
+            quoted = _QUOTED.match(body, at)
             if quoted is None or "\\(" in quoted[0]:
                 return None
             at = quoted.end()

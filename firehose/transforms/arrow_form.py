@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from firehose import arrow
 from firehose.records import Batch
@@ -68,11 +67,12 @@ def read_answer(body: bytes, count: int) -> Answer:
     ok = np.flatnonzero(result == _OK)
     data = _taken(given.column("data"), place[ok])
     keys, wrong = _partition_keys(_taken(given.column("partition_keys"), place[ok]))
-    is_right = data.is_valid().to_numpy(zero_copy_only=False)
+    is_there = arrow.is_valid(data)
+    is_right = is_there.copy()
     is_right[list(wrong)] = False
     if not bool(is_right.all()):
         failures |= {int(ok[at]): (INVALID_FORMAT, why, "") for at, why in wrong.items()}
-        failures |= {int(row): (*NULL_DATA, "") for row in ok[data.is_null().to_numpy(zero_copy_only=False)]}
+        failures |= {int(row): (*NULL_DATA, "") for row in ok[~is_there]}
         kept = pa.array(is_right)
         ok, data, keys = ok[is_right], data.filter(kept), None if keys is None else keys.filter(kept)
     failed = sorted(failures)
@@ -107,7 +107,7 @@ def _places(row: pa.Array, count: int) -> tuple[arrow.Ints, arrow.Ints]:
 
 def _results(result: pa.Array, place: arrow.Ints, rows: arrow.Ints) -> arrow.Ints:
     """Return for each row of the event its result's number, -1 for all but `rows`. Errors: InvocationError."""
-    numbers = pc.index_in(result, _RESULTS).fill_null(-1).to_numpy(zero_copy_only=False)[place[rows]]
+    numbers = arrow.numbers_of(result, _RESULTS)[place[rows]]
     if len(unknown := np.flatnonzero(numbers < 0)):
         row = int(rows[unknown[0]])
         value = shown(result[int(place[row])].as_py())

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import numpy as np
 import orjson
-import pyarrow as pa
 
 from firehose.components import BuildContext, ComponentConfig
-from firehose.protocols import Converted, Stage
-from firehose.transforms.kernel_step import KernelStep
+from firehose.protocols import Stage
+from firehose.transforms.kernel_step import KernelStep, RecordKernel
 
 #: What we say of a record that is no envelope; Firehose's word for it is not known.
 FAILED: Final = "Message extraction failed."
@@ -35,33 +33,16 @@ class CloudWatchLogsConfig(ComponentConfig):
         return KernelStep.of(kernel, context, Stage.DECOMPRESS)
 
 
-class CloudWatchLogsKernel:
-    """Makes the messages of each envelope one record; a null where it is dropped."""
+class CloudWatchLogsKernel(RecordKernel):
+    """Makes the messages of each envelope one record."""
 
-    schema: Final = pa.schema([pa.field("data", pa.large_binary())])
-    releases_gil: Final = False
-    factory: Final = "firehose.transforms.cloudwatch_logs:CloudWatchLogsKernel"
-    ending: Final = (FAILED, "The record cannot be read: its process ended, or had no answer in time.")
+    code = FAILED
 
     def __init__(self, drops_control: bool) -> None:
         self.words: Mapping[str, Any] = {"drops_control": drops_control}
         self._of_control = None if drops_control else b""
 
-    def run(self, rows: pa.RecordBatch) -> Converted:
-        """Return the messages of each record. A step for each record, the parser's."""
-        found: list[bytes | None] = []
-        failed: list[int] = []
-        messages: list[str] = []
-        for number, record in enumerate(rows.column("data").to_pylist()):
-            try:
-                found.append(self._messages(record))
-            except ValueError as error:
-                failed.append(number)
-                messages.append(str(error))
-        columns = pa.RecordBatch.from_arrays([pa.array(found, pa.large_binary())], schema=self.schema)
-        return Converted(columns, np.array(failed, np.int64), [FAILED] * len(failed), messages)
-
-    def _messages(self, record: bytes) -> bytes | None:
+    def make(self, record: bytes) -> bytes | None:
         try:
             envelope = orjson.loads(record)
         except (orjson.JSONDecodeError, RecursionError) as error:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,7 +14,7 @@ from firehose.clock import Clock
 from firehose.components import BuildContext
 from firehose.kernels import Kernel, Kernels
 from firehose.protocols import Converted, Stage
-from firehose.records import Batch, FailedRows, Outcome, RowSet
+from firehose.records import Batch, Outcome, RowSet
 
 
 class KernelStep:
@@ -35,27 +39,49 @@ class KernelStep:
     async def apply(self, batch: Batch) -> Outcome:
         """Return what became of every row. Errors: those of `Kernels.run`."""
         found = await self._kernels.run(self._kernel, pa.RecordBatch.from_arrays([batch.data], names=["data"]))
-        is_good = np.ones(len(batch), np.bool_)
-        is_good[found.failed] = False
-        ok, dropped = batch.where(is_good), RowSet()
+        ok, failed = found.sort(batch, self._stage, ended_ms=self._clock.now_ms())
+        dropped = RowSet()
         if self._kernel.schema.names:
             data = found.columns.column("data")
             is_kept = arrow.is_valid(data)
             dropped = ok.where(~is_kept).row_set()
             ok = ok.where(is_kept).with_data(data.drop_null())
-        failed = (self._failures(batch, found),) if len(found.failed) else ()
         return Outcome(ok, failed, dropped).check(batch)
-
-    def _failures(self, batch: Batch, found: Converted) -> FailedRows:
-        return FailedRows.of(
-            self._stage,
-            batch.take(found.failed),
-            codes=found.codes,
-            messages=found.messages,
-            details=found.details or "",
-            attempts=1,
-            ended_ms=self._clock.now_ms(),
-        )
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class RecordKernel(ABC):
+    """Base of kernels that make another record of each, or null. `code` is what records fail with."""
+
+    code: ClassVar[str]
+    schema: Final = pa.schema([pa.field("data", pa.large_binary())])
+    releases_gil: Final = False
+    words: Mapping[str, Any] = {}
+
+    @property
+    def factory(self) -> str:
+        return f"{type(self).__module__}:{type(self).__name__}"
+
+    @property
+    def ending(self) -> tuple[str, str]:
+        return self.code, "The record cannot be read: its process ended, or had no answer in time."
+
+    @abstractmethod
+    def make(self, record: bytes) -> bytes | None:
+        """Return what the record becomes, None where it is dropped. Errors: ValueError, for people."""
+
+    def run(self, rows: pa.RecordBatch) -> Converted:
+        """Return what the records of `data` become, one by one."""
+        found: list[bytes | None] = []
+        failed: list[int] = []
+        messages: list[str] = []
+        for number, record in enumerate(rows.column("data").to_pylist()):
+            try:
+                found.append(self.make(record))
+            except ValueError as error:
+                failed.append(number)
+                messages.append(str(error))
+        columns = pa.RecordBatch.from_arrays([pa.array(found, pa.large_binary())], schema=self.schema)
+        return Converted(columns, np.array(failed, np.int64), [self.code] * len(failed), messages)

@@ -285,5 +285,5 @@ def _deliver_everything(service: Service) -> None:
         streams = service.command("status")["streams"]
         if not any(stream["backlog_records"] for stream in streams):
             return
-        time.sleep(0.2)
+        time.sleep(0.2)  # another process: it can only be asked
     raise AssertionError(f"not delivered in two minutes: {streams}\n{service.tail()}")

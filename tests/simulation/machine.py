@@ -45,11 +45,11 @@ class StepExecutor:
 
     async def run(self, call: Callable[[], T]) -> T:
         for _ in range(self._machine.chance.randint(0, 2)):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a step of the loop: others come between
         if self._name == "state" and self._machine.chance.random() < self._machine.state_faults:
             raise UnavailableError("the state's disk is busy")
         result = call()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # done, and not told yet
         return result
 
     def close(self) -> None:

@@ -163,7 +163,7 @@ _admit = ActivePartitions.admit
 
 @bug(ActivePartitions, "admit")
 def rows_of_a_partition_too_many_are_dropped(self: ActivePartitions, batch: Batch) -> Any:
-    return _admit(self, batch)[0], None
+    return _admit(self, batch)[0], ()
 
 
 _sorted_by_group = buffer._sorted_by_group

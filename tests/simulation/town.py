@@ -192,7 +192,7 @@ class Town:
         for _ in range(5_000):
             try:
                 return await call()
-            except FirehoseError:
+            except FirehoseError:  # its faults are chance: it is asked until it works, or for ever is a broken law
                 await asyncio.sleep(0.5)
         raise LawBrokenError("refused for ever")
 

@@ -114,18 +114,15 @@ class Partitions:
         self._whims = whims
         self.max_active = max_active
 
-    async def apply(self, batch: Batch) -> tuple[Batch, FailedRows | None]:
+    async def apply(self, batch: Batch) -> tuple[Batch, tuple[FailedRows, ...]]:
         await asyncio.sleep(0)
         found = [self._whims.partition(each) for each in batch.data.to_pylist()]
         is_good = np.array([each is not None for each in found])
         good = batch.where(is_good)
         groups = pa.array([f"{each}" for each in found if each is not None], pa.string())
-        failed = None
-        if not is_good.all():
-            failed = FailedRows.of(
-                Stage.PARTITION, batch.where(~is_good), codes="Z", messages="z", attempts=1, ended_ms=0
-            )
-        return Batch(good.shard, good.rows, good.changed, groups=groups), failed
+        bad = batch.where(~is_good)
+        failed = FailedRows.of(Stage.PARTITION, bad, codes="Z", messages="z", attempts=1, ended_ms=0)
+        return Batch(good.shard, good.rows, good.changed, groups=groups), (failed,) if len(failed) else ()
 
 
 class Conversion:

@@ -97,9 +97,14 @@ def test_cells_are_due_by_their_oldest_arrival_or_their_size() -> None:
     buffer = Buffer({"d": HINTS})
     buffer.add("d", batch_of([("a", b"1"), ("b", b"1" * 10), ("a", b"2")]), now_ms=500, wall_ms=200)
     assert buffer.next_due_ms("d", is_caught_up=True) == 0, "one is full"
-    assert [cell.group for cell in buffer.take_due("d", now_ms=500, is_caught_up=True, most=64)] == ["b"]
+    (full,) = buffer.take_due("d", now_ms=500, is_caught_up=True, most=64)
+    assert full.group == "b"
     assert buffer.next_due_ms("d", is_caught_up=True) == 500 - 200 + 1_000
     assert buffer.next_due_ms("d", is_caught_up=False) == 500 + 1_000
+    assert buffer.groups("d") == {"a", "b"}, "it is being sealed: its partition is active"
+    buffer.put_back([full])
+    assert buffer.take_due("d", now_ms=500, is_caught_up=True, most=64) == [full]
+    buffer.let_go(full)
     assert buffer.groups("d") == {"a"}
     buffer.close({"s": -1})
     assert not buffer.take_due("d", now_ms=500, is_caught_up=True, most=64)
